@@ -1,0 +1,43 @@
+"""The command line: parse, call the API, hand the result to ``report``. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from crowdseg.errors import CrowdsegError
+
+app = typer.Typer(
+    name="crowdseg",
+    help="From one point per head to instance masks, segmenters and counters of crowds.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Each module adds its commands to the app; the order is the order of `crowdseg --help`.
+COMMANDS = ("masks", "train", "evaluate", "predict", "data", "demo")
+for _name in COMMANDS:
+    import_module(f"crowdseg.cli.{_name}").register(app)
+
+
+def main() -> None:
+    """Run the command line; errors become one sentence on stderr and an exit code (see :mod:`crowdseg.errors`)."""
+    try:
+        app()
+    except CrowdsegError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("Stopped. What was finished is kept; run the same command again to go on.")
+        sys.exit(130)
+
+
+def _say(message: str) -> None:
+    from rich.markup import escape
+
+    from crowdseg.report.console import err
+
+    err.print(f"[bold red]crowdseg:[/] {escape(message)}", highlight=False)

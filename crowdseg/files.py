@@ -1,0 +1,89 @@
+"""Writing files whole or not at all, and label maps as PNG."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from crowdseg.errors import DataError
+from crowdseg.structures import LabelMap
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of ``path`` that takes its place when the block ends without an error."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error.strerror}. Choose another folder or free some space.") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error.strerror or error}. Free some space and run again.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
+    write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}). Restore or delete it.") from error
+
+
+def write_label_map(path: Path, labels: LabelMap) -> None:
+    """``(H, W)`` labels as a 16-bit grey PNG; above 65,535 as RGBA whose four bytes are one little-endian 32-bit label."""
+    if labels.size and labels.max() > 0xFFFF:
+        little_endian = np.ascontiguousarray(labels, "<u4")
+        image = Image.fromarray(little_endian.view(np.uint8).reshape(*labels.shape, 4), mode="RGBA")
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Inverse of :func:`write_label_map`; also reads 8-bit, palette and ``.npy`` label maps."""
+    try:
+        if Path(path).suffix == ".npy":
+            return np.load(path, allow_pickle=False).astype(np.int32)
+        with Image.open(path) as image:
+            array = np.asarray(image)
+            if image.mode == "RGBA":
+                return np.ascontiguousarray(array).view("<u4")[..., 0].astype(np.int32)
+            if array.ndim != 2:
+                raise ValueError(f"expected one channel, got {image.mode}")
+            return array.astype(np.int32)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} is not a readable label map ({error}).") from error

@@ -1,0 +1,1 @@
+"""Showing results: tables, files, overlays, plots. Takes results, computes nothing."""

@@ -1,0 +1,82 @@
+"""Masks as run-length codes (pycocotools' compressed form), from and to label maps, without a dense stack of masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from crowdseg.structures import RLE, LabelMap, Size
+
+
+def from_label_map(labels: LabelMap, number: int) -> list[RLE]:
+    """Label map ``(H, W)`` -> ``number`` masks, the n-th of label n + 1. Work and memory are O(HW + runs)."""
+    height, width = labels.shape
+    flat = np.asarray(labels).ravel(order="F")
+    if flat.size == 0 or number == 0:
+        return [_from_runs(np.empty(0, int), np.empty(0, int), (height, width)) for _ in range(number)]
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    ends = np.append(starts[1:], flat.size)
+    run_labels = flat[starts]
+    order = np.argsort(run_labels, kind="stable")
+    bounds = np.searchsorted(run_labels[order], np.arange(1, number + 2))
+    return [
+        _from_runs(starts[order[a:b]], ends[order[a:b]], (height, width))
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def _from_runs(starts: np.ndarray, ends: np.ndarray, size: Size) -> RLE:
+    """Ascending, non-touching foreground runs in column order -> RLE."""
+    edges = np.empty(2 * len(starts) + 2, np.int64)
+    edges[0], edges[-1] = 0, size[0] * size[1]
+    edges[1:-1:2], edges[2:-1:2] = starts, ends
+    return coco_mask.frPyObjects({"size": list(size), "counts": np.diff(edges).tolist()}, *size)
+
+
+def from_mask(mask: np.ndarray) -> RLE:
+    """Boolean mask ``(H, W)`` -> RLE."""
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def from_coco(segmentation: object, size: Size) -> RLE:
+    """A COCO ``segmentation`` (polygons, uncompressed or compressed RLE) -> RLE."""
+    codes = coco_mask.frPyObjects(segmentation, *size) if not _is_compressed(segmentation) else segmentation
+    merged = coco_mask.merge(codes) if isinstance(codes, list) else codes
+    counts = merged["counts"]
+    return {"size": list(merged["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
+
+
+def _is_compressed(segmentation: object) -> bool:
+    return isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list)
+
+
+def to_mask(rle: RLE) -> np.ndarray:
+    """RLE -> boolean mask ``(H, W)``."""
+    return coco_mask.decode(rle).astype(bool)
+
+
+def to_label_map(rles: list[RLE], size: Size) -> LabelMap:
+    """Masks -> label map; where masks overlap the smaller one is on top (ties: the smaller index)."""
+    labels = np.zeros(size, np.int32)
+    areas = area(rles)
+    for index in sorted(range(len(rles)), key=lambda i: (-areas[i], -i)):
+        labels[to_mask(rles[index])] = index + 1
+    return labels
+
+
+def area(rles: list[RLE]) -> np.ndarray:
+    """Areas in pixels, ``(N,)`` int64."""
+    return np.asarray(coco_mask.area(rles), np.int64).reshape(-1) if rles else np.zeros(0, np.int64)
+
+
+def boxes(rles: list[RLE]) -> np.ndarray:
+    """Bounding boxes ``(N, 4)`` float64 as ``(x0, y0, x1, y1)``, pixel edges."""
+    if not rles:
+        return np.zeros((0, 4))
+    xywh = np.asarray(coco_mask.toBbox(rles), np.float64).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def to_json(rle: RLE) -> dict[str, object]:
+    """RLE with text counts, as COCO JSON files hold it."""
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}

@@ -1,0 +1,107 @@
+"""The shapes that travel between the parts of crowdseg.
+
+Points are ``(x, y)`` in pixels of the full-resolution, upright image, 0-based, pixel centres on integers. Sizes are ``(H, W)``.
+Boxes are ``(x0, y0, x1, y1)`` in pixel edges of the same frame. An :data:`RLE` is a mask in pycocotools' compressed form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Size = tuple[int, int]  # (H, W)
+RLE = dict[str, Any]  # {"size": [H, W], "counts": bytes}
+Points = NDArray[np.float64]  # (N, 2) as (x, y)
+LabelMap = NDArray[np.int32]  # (H, W): 0 background, n + 1 the n-th person
+
+
+@dataclass
+class Sample:
+    """One image of a dataset with what is known of it.
+
+    Attributes:
+        key: path of the image below the dataset's root without extension, with ``/``; unique within the dataset.
+        image: the image file.
+        size: ``(H, W)`` of the upright image (after EXIF orientation).
+        points: ``(N, 2)`` float64, or None where the image has no annotation.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        boxes: ``(N, 4)`` float64 in point order, or None.
+        masks: N masks in point order, or None.
+        ignore: regions left out of scoring (COCO ``iscrowd``).
+        annotation: the file the points came from, for messages.
+    """
+
+    key: str
+    image: Path
+    size: Size
+    points: Points | None
+    split: str = "train"
+    boxes: NDArray[np.float64] | None = None
+    masks: list[RLE] | None = None
+    ignore: list[RLE] = field(default_factory=list)
+    annotation: Path | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of annotated people (0 where there is no annotation)."""
+        return 0 if self.points is None else len(self.points)
+
+
+@dataclass
+class Prediction:
+    """What a model (or another tool) says of one image.
+
+    Attributes:
+        size: ``(H, W)``.
+        points: ``(N, 2)`` float64, the person's location.
+        scores: ``(N,)`` float32 in [0, 1].
+        labels: ``(H, W)`` int32 exclusive label map, n + 1 = n-th point, or None.
+        rles: N masks that may overlap (other tools' output), or None. At most one of ``labels`` and ``rles`` is given.
+        key, image: as in :class:`Sample`, where known.
+        total: a count that is not the number of points (a density map's sum), or None.
+    """
+
+    size: Size
+    points: Points
+    scores: NDArray[np.float32]
+    labels: LabelMap | None = None
+    rles: list[RLE] | None = None
+    key: str | None = None
+    image: Path | None = None
+    total: float | None = None
+
+    @property
+    def count(self) -> float:
+        """The predicted number of people."""
+        return len(self.points) if self.total is None else self.total
+
+    @property
+    def has_masks(self) -> bool:
+        return self.labels is not None or self.rles is not None
+
+    def masks(self) -> list[RLE]:
+        """One mask per person, in point order; empty masks where a person owns no pixel."""
+        from crowdseg import rle
+
+        if self.rles is not None:
+            return self.rles
+        if self.labels is None:
+            raise ValueError("this prediction has no masks")
+        return rle.from_label_map(self.labels, len(self.points))
+
+    def above(self, min_score: float) -> Prediction:
+        """The same prediction with only the people scored above ``min_score``, relabelled in order."""
+        kept = np.flatnonzero(self.scores > min_score)
+        if len(kept) == len(self.scores):
+            return self
+        labels = None
+        if self.labels is not None:
+            renumber = np.zeros(len(self.points) + 1, np.int32)
+            renumber[kept + 1] = np.arange(1, len(kept) + 1, dtype=np.int32)
+            labels = renumber[self.labels]
+        rles = None if self.rles is None else [self.rles[i] for i in kept]
+        return replace(self, points=self.points[kept], scores=self.scores[kept], labels=labels, rles=rles)
