@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_label_map(path: Path, labels: LabelMap) -> None:
-    """``(H, W)`` labels as a 16-bit grey PNG; above 65,535 as RGBA whose four bytes are one little-endian 32-bit label."""
+    """``(H, W)`` labels as a 16-bit grey PNG; above 65,535 as RGBA, the four bytes one little-endian label."""
     if labels.size and labels.max() > 0xFFFF:
         little_endian = np.ascontiguousarray(labels, "<u4")
         image = Image.fromarray(little_endian.view(np.uint8).reshape(*labels.shape, 4), mode="RGBA")

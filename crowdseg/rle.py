@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -19,10 +22,7 @@ def from_label_map(labels: LabelMap, number: int) -> list[RLE]:
     run_labels = flat[starts]
     order = np.argsort(run_labels, kind="stable")
     bounds = np.searchsorted(run_labels[order], np.arange(1, number + 2))
-    return [
-        _from_runs(starts[order[a:b]], ends[order[a:b]], (height, width))
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [_from_runs(starts[order[a:b]], ends[order[a:b]], (height, width)) for a, b in pairwise(bounds)]
 
 
 def _from_runs(starts: np.ndarray, ends: np.ndarray, size: Size) -> RLE:
@@ -38,7 +38,7 @@ def from_mask(mask: np.ndarray) -> RLE:
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
-def from_coco(segmentation: object, size: Size) -> RLE:
+def from_coco(segmentation: Any, size: Size) -> RLE:
     """A COCO ``segmentation`` (polygons, uncompressed or compressed RLE) -> RLE."""
     codes = coco_mask.frPyObjects(segmentation, *size) if not _is_compressed(segmentation) else segmentation
     merged = coco_mask.merge(codes) if isinstance(codes, list) else codes
@@ -46,7 +46,7 @@ def from_coco(segmentation: object, size: Size) -> RLE:
     return {"size": list(merged["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
-def _is_compressed(segmentation: object) -> bool:
+def _is_compressed(segmentation: Any) -> bool:
     return isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list)
 
 

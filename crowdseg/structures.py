@@ -1,7 +1,8 @@
 """The shapes that travel between the parts of crowdseg.
 
-Points are ``(x, y)`` in pixels of the full-resolution, upright image, 0-based, pixel centres on integers. Sizes are ``(H, W)``.
-Boxes are ``(x0, y0, x1, y1)`` in pixel edges of the same frame. An :data:`RLE` is a mask in pycocotools' compressed form.
+Points are ``(x, y)`` in pixels of the full-resolution, upright image, 0-based, pixel centres on integers. Sizes are
+``(H, W)``. Boxes are ``(x0, y0, x1, y1)`` in pixel edges of the same frame. An :data:`RLE` is a mask in pycocotools'
+compressed form.
 """
 
 from __future__ import annotations
