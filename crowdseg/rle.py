@@ -66,7 +66,8 @@ def to_label_map(rles: list[RLE], size: Size) -> LabelMap:
 
 def area(rles: list[RLE]) -> np.ndarray:
     """Areas in pixels, ``(N,)`` int64."""
-    return np.asarray(coco_mask.area(rles), np.int64).reshape(-1) if rles else np.zeros(0, np.int64)
+    # One by one: pycocotools 2.0.11 with numpy 2 fails on lists of more than 255.
+    return np.fromiter((coco_mask.area(rle) for rle in rles), np.int64, len(rles))
 
 
 def boxes(rles: list[RLE]) -> np.ndarray:
