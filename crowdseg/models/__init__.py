@@ -1,0 +1,7 @@
+"""Networks alone: no loss, no loop."""
+
+from crowdseg.models.backbone import build_backbone
+from crowdseg.models.heads import OUTPUT_STRIDE
+from crowdseg.models.network import Network, Output, normalise, receptive_radius
+
+__all__ = ["OUTPUT_STRIDE", "Network", "Output", "build_backbone", "normalise", "receptive_radius"]

@@ -1,0 +1,259 @@
+"""Training configuration: frozen dataclasses, presets, YAML files, ``--set key=value``; saved whole with every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from crowdseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training."""
+
+    epochs: int = 0  # one epoch is one pass over the training split
+    lr: float = 5e-5
+    encoder_lr: float = 0.0  # 0 freezes the encoder and keeps it in eval mode
+    weight_decay: float = 0.0
+    schedule: str = "constant"  # constant | cosine
+    warmup_epochs: float = 50  # epochs before unlabelled images count
+    unlabeled_start: float = 0.0  # weight of the unlabelled loss when they begin to count
+    unlabeled_rate: float = 0.01  # its growth per epoch
+    unlabeled_max: float = 2.0  # its bound; 0 trains on the labelled part alone
+
+
+@dataclass(frozen=True)
+class XMaskConfig:
+    """Hyper-parameters of XMask (spec sections 4-7)."""
+
+    momentum: float = 0.998  # of the teacher's moving average
+    candidate_probability: float = 0.1  # cells at or above are candidates
+    confident_probability: float = 0.9  # cells above are confident
+    doubtful_radius: float = 16.0  # discs around doubtful candidates are left out of the pull/push loss, in pixels
+    threshold: float = 0.6  # tau of the pull/push loss
+    margin: float = 0.1  # its m
+    sigma: float = 1.5  # of the Gaussian smoothing in training, in pixels
+    energy_threshold: float = 0.8
+    geometry_weight: float = 0.6  # lambda of the energy
+    segment_p2r_weight: float = 0.0  # P2R beside pull/push in the segmentation stage (0 as published)
+    background_weight: float = 0.0  # w_bg of the mask constraint
+    unit_mass_weight: float = 0.005  # w_fg
+    single_peak_weight: float = 0.0  # w_1, on the soft count that has a gradient
+    single_peak_temperature: float = 1.0
+    consistency_weight: float = 0.0  # the trainable point-mask consistency (off as published)
+    eval_energy_threshold: float = 1.1
+    eval_geometry_weight: float = 0.8
+    eval_sigma: float = 3.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides a run. ``pretrain`` and ``segment`` are train-seg's stages, ``count`` is train-count's."""
+
+    preset: str = "sha-10"
+    method: str = "xmask"
+    backbone: str = "vgg16_bn"
+    backbone_weights: str = "imagenet"  # imagenet | none | a file
+    width: int = 256
+    ratio: float | None = 0.1  # labelled share of the training images
+    protocol: str | None = None  # a file with the labelled images' names, instead of a ratio
+    val_fraction: float = 0.1  # part of the training split that chooses the best checkpoint
+    seed: int = 2024
+    batch_size: int = 16  # pairs of one labelled and one unlabelled crop, over all processes
+    crop: int = 256
+    scale: tuple[float, float] = (0.7, 1.3)
+    workers: int = 4
+    clip_norm: float = 5.0
+    freeze_batch_norm: bool = False  # the encoder's batch norm keeps its stored statistics: for small batches
+    eval_every: int = 5  # epochs
+    eval_images: int = 50  # validation images looked at
+    save_seconds: float = 60.0  # between writes of the resume file
+    amp: bool = False
+    pretrain: StageConfig = field(default_factory=lambda: StageConfig(epochs=1500, encoder_lr=1e-5))
+    segment: StageConfig = field(default_factory=lambda: StageConfig(epochs=500, lr=5e-6))
+    count: StageConfig = field(
+        default_factory=lambda: StageConfig(epochs=100, lr=5e-6, warmup_epochs=0, unlabeled_start=0.1)
+    )
+    xmask: XMaskConfig = field(default_factory=XMaskConfig)
+
+    def __post_init__(self) -> None:
+        checks = {
+            "ratio": self.ratio is None or 0 < self.ratio <= 1,
+            "val_fraction": 0 <= self.val_fraction < 1,
+            "batch_size": self.batch_size >= 1,
+            "crop": self.crop >= 32 and self.crop % 32 == 0,
+            "workers": self.workers >= 0,
+            "eval_every": self.eval_every >= 1,
+            "scale": 0 < self.scale[0] <= self.scale[1],
+            "width": self.width >= 8,
+        }
+        for stage in ("pretrain", "segment", "count"):
+            config: StageConfig = getattr(self, stage)
+            checks[f"{stage}.epochs"] = config.epochs >= 0
+            checks[f"{stage}.lr"] = config.lr > 0
+            checks[f"{stage}.schedule"] = config.schedule in ("constant", "cosine")
+        for key, fine in checks.items():
+            if not fine:
+                raise UsageError(f"The setting {key}={_get(self, key)} is out of range.")
+
+
+def _published(
+    epochs: int,
+    lr: float,
+    weights: tuple[float, float, float],
+    energy: tuple[float, float] = (0.8, 0.6),
+) -> dict[str, Any]:
+    """A row of spec section 10. The paper's table also names a weight decay, but the published runs train without one."""
+    background, unit_mass, single_peak = weights
+    return {
+        "count": {"epochs": epochs, "lr": lr},
+        "xmask": {
+            "background_weight": background,
+            "unit_mass_weight": unit_mass,
+            "single_peak_weight": single_peak,
+            "energy_threshold": energy[0],
+            "geometry_weight": energy[1],
+        },
+    }
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "sha-5": {"ratio": 0.05, **_published(100, 5e-5, (0, 0.005, 0))},
+    "sha-10": {"ratio": 0.1, **_published(100, 5e-6, (0, 0.005, 0))},
+    "sha-40": {"ratio": 0.4, **_published(75, 1e-5, (0.1, 0.005, 0), (0.95, 0.4))},
+    "qnrf-5": {"ratio": 0.05, **_published(50, 1e-5, (0.05, 0.0025, 0))},
+    "qnrf-10": {"ratio": 0.1, **_published(500, 1e-5, (0, 0, 1.0))},
+    "qnrf-40": {"ratio": 0.4, **_published(2000, 5e-6, (0.01, 0, 0.005))},
+    "jhu-5": {"ratio": 0.05, **_published(300, 1e-5, (0.05, 0, 0.01))},
+    "jhu-10": {"ratio": 0.1, **_published(300, 1e-5, (0.05, 0, 0))},
+    "jhu-40": {"ratio": 0.4, **_published(300, 1e-5, (0.05, 0, 0))},
+    "demo": {
+        "backbone": "tiny",
+        "backbone_weights": "none",
+        "width": 48,
+        "batch_size": 4,
+        "workers": 0,
+        "val_fraction": 0.15,
+        "pretrain": {
+            "epochs": 60,
+            "lr": 2e-3,
+            "encoder_lr": 2e-3,
+            "schedule": "cosine",
+            "warmup_epochs": 15,
+            "unlabeled_rate": 0.05,
+            "unlabeled_max": 1.0,
+        },
+        "segment": {"epochs": 40, "lr": 2e-3, "schedule": "cosine", "warmup_epochs": 15, "unlabeled_rate": 0.05},
+        "count": {"epochs": 20, "lr": 2e-4, "schedule": "cosine"},
+        "xmask": {"momentum": 0.98, "segment_p2r_weight": 1.0},
+    },
+}
+
+
+def make_config(
+    preset: str = "sha-10",
+    file: Path | None = None,
+    overrides: list[str] | None = None,
+    **values: Any,
+) -> TrainConfig:
+    """Preset, then YAML file, then keyword values that are not None, then ``key=value`` texts; later ones win.
+
+    Raises:
+        UsageError: an unknown preset or key, or a value of the wrong type, each by name.
+    """
+    if file is not None:
+        content = _read_yaml(file)
+        preset = content.get("preset", preset)
+    if preset not in PRESETS:
+        raise UsageError(f"There is no preset `{preset}`: use one of {', '.join(PRESETS)}.")
+    config = _merge(TrainConfig(preset=preset), PRESETS[preset], "the preset")
+    if file is not None:
+        config = _merge(config, content, str(file))
+    config = _merge(config, {key: value for key, value in values.items() if value is not None}, "the options")
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text}: expected key=value.")
+        nested: Any = yaml.safe_load(value)
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        config = _merge(config, nested, f"--set {text}")
+    return config
+
+
+def read_config(file: Path) -> TrainConfig:
+    """The configuration that :func:`write_config` saved."""
+    return make_config(file=file)
+
+
+def config_text(config: TrainConfig) -> str:
+    """YAML with every value, defaults included."""
+    content = asdict(config)
+    content["scale"] = list(config.scale)
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} is not readable YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} should hold `key: value` lines.")
+    return content
+
+
+def _merge(config: Any, values: Mapping[str, Any], where: str, prefix: str = "") -> Any:
+    kinds = get_type_hints(type(config))
+    names = [f.name for f in fields(config)]
+    changes = {}
+    for key, value in values.items():
+        if key not in names:
+            near = get_close_matches(key, names, 1)
+            hint = f", did you mean `{prefix}{near[0]}`?" if near else f": choose from {', '.join(names)}."
+            raise UsageError(f"{where} has an unknown setting `{prefix}{key}`{hint}")
+        current = getattr(config, key)
+        if is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise UsageError(
+                    f"{where}: `{prefix}{key}` is a group of settings, as in {key}.{fields(current)[0].name}."
+                )
+            changes[key] = _merge(current, value, where, f"{prefix}{key}.")
+        else:
+            changes[key] = _convert(value, kinds[key], f"{where}: `{prefix}{key}`")
+    return replace(config, **changes)
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as ``kind``: bool, int, float, str, an optional one of these, or a pair of floats."""
+    options = getattr(kind, "__args__", (kind,))
+    if getattr(kind, "__origin__", None) is tuple:
+        if isinstance(value, list | tuple) and len(value) == 2:
+            return (float(value[0]), float(value[1]))
+        raise UsageError(f"{where} should be two numbers, not {value!r}.")
+    if value is None and type(None) in options:
+        return None
+    try:
+        if bool in options and isinstance(value, bool):
+            return value
+        if int in options and not isinstance(value, bool) and int(value) == float(value):
+            return int(value)
+        if float in options and not isinstance(value, bool):
+            return float(value)  # YAML reads 5e-5 as text
+        if str in options:
+            return str(value)
+    except (TypeError, ValueError):
+        pass
+    raise UsageError(f"{where} should be {options[0].__name__}, not {value!r}.")
+
+
+def _get(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = getattr(config, part)
+    return config
