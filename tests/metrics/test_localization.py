@@ -1,0 +1,90 @@
+import time
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from crowdseg.metrics import Counting, Localization, Matches, box_sigmas, match_points
+
+few_points = arrays.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(2)), elements=st.integers(0, 9))
+
+
+def read_points(path: Path, columns: int) -> dict[str, np.ndarray]:
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    return {row[0]: np.array(row[2:], float).reshape(-1, columns)[:, :2] for row in rows}
+
+
+def test_reproduces_the_reference_figures(real_data):
+    """A published model on ShanghaiTech B; the figures stand in the data's README, which took them independently."""
+    true = read_points(real_data / "localization_points/B_gt.txt", 5)
+    predicted = read_points(real_data / "localization_points/B_pred_fidt.txt", 2)
+    localization, counting = Localization(), Counting()
+    for name in true:
+        localization.update(predicted[name], true[name])
+        counting.update(predicted[name], true[name])
+    small, large = localization.compute()["4 px"], localization.compute()["8 px"]
+    percent = [round(100 * value, 2) for value in (small.precision, small.recall, small.f1)]
+    assert percent == [64.91, 64.61, 64.76]
+    percent = [round(100 * value, 2) for value in (large.precision, large.recall, large.f1)]
+    assert percent == [83.86, 83.47, 83.67]
+    assert (round(counting.compute().mae, 2), round(counting.compute().rmse, 2)) == (6.56, 10.25)
+
+
+def test_matching_is_maximum_where_nearest_first_fails():
+    # The nearest pair (10, 9) would leave 14 without a partner.
+    predicted, true = np.array([[10.0, 0], [6.0, 0]]), np.array([[9.0, 0], [14.0, 0]])
+    assert match_points(predicted, true, 4.0) == Matches(2, 2, 2)
+
+
+def test_the_limit_itself_counts_and_nobody_is_used_twice():
+    assert match_points(np.array([[3.0, 4.0]]), np.zeros((1, 2)), 5.0).matched == 1
+    assert match_points(np.array([[3.0, 4.0]]), np.zeros((1, 2)), 4.999).matched == 0
+    assert match_points(np.zeros((5, 2)), np.zeros((2, 2)), 1.0) == Matches(2, 5, 2)
+
+
+@given(few_points, few_points, st.integers(1, 6))
+def test_agrees_with_trying_all_matchings(predicted, true, sigma):
+    near = np.linalg.norm(predicted[:, None] - true[None], axis=-1) <= sigma
+    near = near if near.shape[0] <= near.shape[1] else near.T
+    best = max(sum(near[i, j] for i, j in enumerate(order)) for order in permutations(range(near.shape[1]), len(near)))
+    assert match_points(predicted, true, float(sigma)).matched == best
+
+
+def test_sigma_of_each_person():
+    boxes = np.array([[0.0, 0, 6, 8], [10, 10, 30, 14]])
+    sigmas = box_sigmas(boxes)
+    assert sigmas["sigma_s"].tolist() == [3, 2]
+    assert sigmas["sigma_l"] == pytest.approx([5, np.hypot(10, 2)])
+    true = np.array([[3.0, 4.0], [20.0, 12.0]])
+    found = Localization().update(true + [4.5, 0], true, sigmas)
+    assert found["sigma_s"].matched == 0 and found["sigma_l"].matched == 2
+
+
+def test_undefined_values_are_none():
+    nobody = np.zeros((0, 2))
+    matches = Localization().update(nobody, nobody)["4 px"]
+    assert matches.precision is matches.recall is matches.f1 is None
+    assert match_points(np.ones((3, 2)), nobody, 4.0).precision == 0
+    assert match_points(np.ones((3, 2)), nobody, 4.0).recall is None
+    assert match_points(nobody, np.ones((3, 2)), 4.0).f1 == 0
+
+
+def test_images_are_pooled_and_forgotten():
+    localization = Localization()
+    localization.update(np.zeros((1, 2)), np.zeros((1, 2)))
+    localization.update(np.zeros((3, 2)), np.full((1, 2), 50.0))
+    assert localization.compute()["8 px"] == Matches(1, 4, 2)
+    localization.reset()
+    assert localization.compute() == {}
+
+
+def test_ten_thousand_points_are_quick():
+    random = np.random.default_rng(0)
+    predicted, true = random.uniform(0, 2000, (10_000, 2)), random.uniform(0, 2000, (10_000, 2))
+    start = time.perf_counter()
+    matches = match_points(predicted, true, 8.0)
+    assert time.perf_counter() - start < 5 and matches.matched > 2000
