@@ -60,7 +60,7 @@ def test_sigma_of_each_person():
     assert sigmas["sigma_s"].tolist() == [3, 2]
     assert sigmas["sigma_l"] == pytest.approx([5, np.hypot(10, 2)])
     true = np.array([[3.0, 4.0], [20.0, 12.0]])
-    found = Localization().update(true + [4.5, 0], true, sigmas)
+    found = Localization().update(true + np.array([4.5, 0]), true, sigmas)
     assert found["sigma_s"].matched == 0 and found["sigma_l"].matched == 2
 
 
