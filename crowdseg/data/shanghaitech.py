@@ -1,0 +1,86 @@
+"""ShanghaiTech A and B as released, in any of its usual folder spellings; also what ``data synth`` writes.
+
+``part_A[_final]/{train,test}_data/images/IMG_n.jpg`` with ``ground-truth|ground_truth/GT_IMG_n.mat`` or
+``new-anno/[GT_]IMG_n.npy`` beside ``images``. True masks, label maps ``masks/IMG_n.png`` in point order, are taken too.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from crowdseg import files, rle
+from crowdseg.data.base import (
+    Annotation,
+    Collector,
+    Dataset,
+    Reader,
+    files_of,
+    folders_of,
+    images_of,
+    split_of,
+)
+from crowdseg.data.matlab import read_points_file
+from crowdseg.errors import DataError
+from crowdseg.structures import Size
+
+_ANNOTATION_FOLDERS = ("ground-truth", "ground_truth", "new-anno", "new_anno")
+
+
+def matches(root: Path) -> bool:
+    return bool(_units(root))
+
+
+def read(root: Path) -> Dataset:
+    collector = Collector(root)
+    for unit in _units(root):
+        split = split_of(unit.name) or "train"
+        annotations = _annotations(unit)
+        masks = {path.stem: path for path in files_of(unit / "masks", {".png", ".npy"})}
+        images = images_of(unit / "images")
+        for image in images:
+            reader = partial(_read, mask=masks.get(image.stem))
+            collector.add_file(image, split, annotations.get(image.stem), reader)
+            if split == "test" and image.stem not in annotations:  # this test split is annotated
+                collector.defect(image, "no annotation for this image")
+        for stem in annotations.keys() - {image.stem for image in images}:
+            collector.defect(annotations[stem], "the image of this annotation is not there", broken=False)
+    return collector.dataset("ShanghaiTech")
+
+
+def _units(root: Path) -> list[Path]:
+    """The folders that hold ``images`` and their annotation: root, its children, and any in its ``part_*`` folders."""
+    if root.is_dir() and _is_unit(root):
+        return [root]
+    children = folders_of(root)
+    units = [child for child in children if _is_unit(child) and split_of(child.name)]
+    for part in children:
+        if part.name.lower().startswith("part_"):
+            units += _units(part)
+    return units
+
+
+def _is_unit(folder: Path) -> bool:
+    return (folder / "images").is_dir() and bool(_annotations(folder))
+
+
+def _annotations(unit: Path) -> dict[str, Path]:
+    """Image stem -> annotation file; the released ``.mat`` goes before a converted ``.npy``."""
+    found: dict[str, Path] = {}
+    for name in _ANNOTATION_FOLDERS:
+        for path in files_of(unit / name, {".mat", ".npy"}):
+            found.setdefault(path.stem.removeprefix("GT_"), path)
+    return found
+
+
+def _read(path: Path, size: Size, mask: Path | None) -> Annotation:
+    annotation = read_points_file(path)
+    if mask is not None:
+        labels = files.read_label_map(mask)
+        if labels.shape != size or labels.max(initial=0) > len(annotation.points):
+            raise DataError(f"{mask} does not fit the image and the points of {path.name}; remove or rebuild it.")
+        annotation.masks = rle.from_label_map(labels, len(annotation.points))
+    return annotation
+
+
+READER = Reader("ShanghaiTech: part_A/train_data with images/ and ground-truth/GT_*.mat", matches, read)
