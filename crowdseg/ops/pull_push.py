@@ -1,0 +1,206 @@
+"""Pull/push loss: pixels of a person's mask near the person's feature, the rest of the circle away from it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crowdseg.ops.batching import compute_dtype, exact, group_by_image
+from crowdseg.ops.checks import check_blur, check_float_map, check_map, check_points, check_range, require
+from crowdseg.ops.circles import circle_pixels
+from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
+from crowdseg.ops.radii import nearest_neighbor_radii_torch
+
+
+def pull_push_loss(
+    embedding: Tensor,
+    points: Tensor,
+    labels: Tensor,
+    batch_index: Tensor | None = None,
+    *,
+    valid: Tensor | None = None,
+    threshold: float = 0.6,
+    margin: float = 0.1,
+    kernel_size: int = 7,
+    sigma: float = 1.5,
+    min_radius: float = 3.0,
+    max_radius_factor: float = 0.5,
+) -> Tensor:
+    """Discriminative loss of the embedding inside the exclusion circles (xmask section 4).
+
+    With F the smoothed embedding and ``c_n`` its value at the point's pixel, pixels of the circle that share the
+    point's label are pulled (``max(0, |F - c_n| - (threshold - margin))``, mean over them) and all others pushed
+    (``max(0, threshold + 4 margin - |F - c_n|)``, mean over them). Points on background or on invalid pixels, and
+    points without a pixel to pull, are left out; they still shape the circles. The loss is the mean over an image's
+    kept points (0 without any), averaged over the B images.
+
+    Args:
+        embedding: ``(B, D, h, w)`` floats; bfloat16 and float16 are summed in float32.
+        points: ``(N, 2)`` floats as (x, y), pixels of the full image; those outside take the nearest pixel's label.
+        labels: ``(B, H, W)`` integers, 0 background; an instance's label is any positive number.
+        batch_index: ``(N,)`` the image of each point; None for one image.
+        valid: ``(B, H, W)`` bool, False where a pixel says nothing; None for all True.
+        threshold, margin: tau and m, in units of the embedding.
+        kernel_size, sigma: the blur, as in :func:`smoothed_center_features`.
+        min_radius, max_radius_factor: circles are clamped to ``[min_radius, max_radius_factor * min(H, W)]``.
+
+    Returns:
+        A scalar, float64 for a float64 embedding, else float32. Differentiable once in ``embedding``; the gradient of
+        ``|F - c|`` at ``F = c`` is 0.
+
+    Raises:
+        UsageError: wrong shapes or types, coordinates that are not finite, an image index outside the batch.
+    """
+    batch_index = check_points(points, batch_index)
+    check_float_map("embedding", embedding, "B, D, h, w", points)
+    check_map("labels", labels, "B, H, W", points)
+    require(not labels.is_floating_point(), f"labels must be integers, got {labels.dtype}")
+    require(len(labels) == len(embedding), f"labels holds {len(labels)} images, embedding {len(embedding)}")
+    if valid is None:
+        valid = torch.ones_like(labels, dtype=torch.bool)
+    require(valid.shape == labels.shape, f"valid must have the labels' shape, got {tuple(valid.shape)}")
+    require(valid.dtype == torch.bool, f"valid must be bool, got {valid.dtype}")
+    check_blur(kernel_size, sigma)
+    max_radius = max(min_radius, max_radius_factor * min(labels.shape[1:]))
+    check_range("the radius clamp", min_radius, max_radius)
+    need_grad = embedding.requires_grad and torch.is_grad_enabled()
+    tensors = (embedding, points.detach(), labels, valid, batch_index)
+    return _op(*tensors, threshold, margin, kernel_size, sigma, min_radius, max_radius, need_grad)[0]
+
+
+def pull_push_loss_torch(
+    embedding: Tensor,
+    points: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    batch_index: Tensor,
+    threshold: float,
+    margin: float,
+    kernel_size: int,
+    sigma: float,
+    min_radius: float,
+    max_radius: float,
+    need_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    """Reference: the loss and, with ``need_grad``, its gradient in the embedding (else an empty tensor).
+
+    Given the number of pixels of each term, the loss is a weighted sum over pairs of a point and a pixel, so the
+    gradient is made in the same pass.
+    """
+    groups = group_by_image(points, batch_index, len(embedding))
+    radii = nearest_neighbor_radii_torch(points, batch_index, min_radius, max_radius)
+    wide = embedding.to(compute_dtype(embedding.dtype))
+    size, blur = (labels.shape[1], labels.shape[2]), Blur(kernel_size, sigma)
+    place = exact(points).round()
+    place = torch.minimum(place.clamp(min=0), place.new_tensor([size[1] - 1, size[0] - 1]))
+    column, row = place.to(torch.int64).unbind(1)
+    own_label = labels[batch_index, row, column]
+    candidate = (own_label > 0) & valid[batch_index, row, column]
+
+    reader = CenterFeatures(place, batch_index, size, wide, blur)
+    centers = reader.read(wide)
+    image_tiles = list(tiles(size, wide, blur))
+    loss = wide.new_zeros(())
+    grad, center_grad = torch.zeros(wide.shape).to(wide), torch.zeros_like(centers)
+    hinge = _Hinge(threshold - margin, threshold + 4 * margin, need_grad)
+    for image, group in enumerate(groups):
+        own = group[candidate[group]]
+        if len(own) == 0:
+            continue
+        circles = _Circles(points[own], radii[own], own_label[own], labels[image], valid[image])
+        weights = circles.weights().to(wide.dtype) / len(embedding)
+        for tile in image_tiles:
+            part, tile_grad, own_grad = _tile_loss(
+                tile.features(wide[image]), centers[own], circles, weights, tile, hinge
+            )
+            loss += part
+            if need_grad:
+                tile.spread(tile_grad, grad[image])
+                center_grad[own] += own_grad
+    if not need_grad:
+        return loss, embedding.new_empty(0)
+    return loss, (grad + reader.spread(center_grad)).to(embedding.dtype)
+
+
+class _Circles(NamedTuple):
+    """The candidates of one image and the maps that say which pixel pulls and which pushes."""
+
+    points: Tensor  # (n, 2)
+    radii: Tensor  # (n,)
+    own_label: Tensor  # (n,)
+    labels: Tensor  # (H, W)
+    valid: Tensor  # (H, W) bool
+
+    def pairs(self, window: tuple[int, int, int, int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Per chunk, each ``(P,)``: circle; place in the window, row by row; term: 0 pull, 1 push, 2 none."""
+        y0, y1, x0, x1 = window
+        labels, valid = (plane[y0:y1, x0:x1].flatten() for plane in (self.labels, self.valid))
+        for circle, y, x, _ in circle_pixels(self.points, self.radii, window):
+            place = (y - y0) * (x1 - x0) + x - x0
+            push = (labels[place] != self.own_label[circle]).to(torch.int64)
+            yield circle, place, torch.where(valid[place], push, 2)
+
+    def weights(self) -> Tensor:
+        """Weight of one pixel of each term in the image's loss, ``(n, 3)``, last column 0."""
+        count = torch.zeros(3 * len(self.points), dtype=torch.int64, device=self.points.device)
+        for circle, _, term in self.pairs((0, self.labels.shape[0], 0, self.labels.shape[1])):
+            count += torch.bincount(3 * circle + term, minlength=len(count))
+        count = count.view(-1, 3)
+        kept = count[:, :1] > 0
+        weight = torch.where(kept & (count > 0), 1 / (exact(count) * kept.sum()), 0)
+        weight[:, 2] = 0
+        return weight
+
+
+class _Hinge(NamedTuple):
+    """Where pulling ends and where pushing ends, as distances of features; and whether gradients are wanted."""
+
+    near: float
+    far: float
+    need_grad: bool
+
+
+def _tile_loss(
+    features: Tensor, centers: Tensor, circles: _Circles, weights: Tensor, tile: Tile, hinge: _Hinge
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of one tile of one image, and its gradients in the tile's ``features`` (pixels, D) and ``centers`` (n, D)."""
+    loss, features_grad, centers_grad = features.new_zeros(()), torch.zeros_like(features), torch.zeros_like(centers)
+    # Sign and offset of the hinge max(0, sign * distance + offset) of each term.
+    sign = features.new_tensor([1.0, -1.0, 0.0])
+    offset = features.new_tensor([-hinge.near, hinge.far, 0.0])
+    # Two ways of computing the same F differ by rounding; below that, F - c has no direction.
+    rounding = torch.finfo(features.dtype).eps * 16
+    for circle, place, term in circles.pairs(tile.window):
+        difference = features[place] - centers[circle]
+        distance = difference.square().sum(1).sqrt_()
+        weight = weights[circle, term]
+        slack = (sign[term] * distance + offset[term]).clamp_(min=0)
+        loss += torch.dot(weight, slack)
+        if hinge.need_grad:
+            active = (slack > 0) & (distance > rounding)
+            difference *= torch.where(active, weight * sign[term] / distance, 0)[:, None]
+            features_grad.index_add_(0, place, difference)
+            centers_grad.index_add_(0, circle, difference, alpha=-1)
+    return loss, features_grad, centers_grad
+
+
+_op = torch.library.custom_op("crowdseg::pull_push_loss", pull_push_loss_torch, mutates_args=())
+
+
+@_op.register_fake
+def _(embedding, points, labels, valid, batch_index, *settings):
+    loss = embedding.new_empty((), dtype=compute_dtype(embedding.dtype))
+    return loss, embedding.new_empty(embedding.shape if settings[-1] else 0)
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(output[1])
+
+
+def _backward(ctx, loss_grad, _):
+    (grad,) = ctx.saved_tensors
+    return (grad * loss_grad).to(grad.dtype), *[None] * 11
+
+
+_op.register_autograd(_backward, setup_context=_save)
