@@ -30,6 +30,12 @@ def index_within_image(groups: list[Tensor], points: Tensor) -> Tensor:
     return rank
 
 
+def nearest_pixel(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pixel of an ``(H, W)`` image nearest to each point, ``(N, 2)`` int64 as (x, y); halves round to even."""
+    limit = torch.tensor([size[1] - 1, size[0] - 1], device=points.device)
+    return torch.minimum(exact(points).round().clamp(min=0), limit).to(torch.int64)
+
+
 def exact(tensor: Tensor) -> Tensor:
     """In the widest float type of its device: geometry that decides a label is done in it, so that float32 and float64
     inputs decide alike."""

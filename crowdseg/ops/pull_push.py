@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, group_by_image
+from crowdseg.ops.batching import compute_dtype, exact, group_by_image, nearest_pixel
 from crowdseg.ops.checks import check_blur, check_float_map, check_map, check_points, check_range, require
 from crowdseg.ops.circles import circle_pixels
 from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
@@ -92,13 +92,12 @@ def pull_push_loss_torch(
     radii = nearest_neighbor_radii_torch(points, batch_index, min_radius, max_radius)
     wide = embedding.to(compute_dtype(embedding.dtype))
     size, blur = (labels.shape[1], labels.shape[2]), Blur(kernel_size, sigma)
-    place = exact(points).round()
-    place = torch.minimum(place.clamp(min=0), place.new_tensor([size[1] - 1, size[0] - 1]))
-    column, row = place.to(torch.int64).unbind(1)
+    place = nearest_pixel(points, size)
+    column, row = place.unbind(1)
     own_label = labels[batch_index, row, column]
     candidate = (own_label > 0) & valid[batch_index, row, column]
 
-    reader = CenterFeatures(place, batch_index, size, wide, blur)
+    reader = CenterFeatures(exact(place), batch_index, size, wide, blur)
     centers = reader.read(wide)
     image_tiles = list(tiles(size, wide, blur))
     loss = wide.new_zeros(())
@@ -164,7 +163,7 @@ class _Hinge(NamedTuple):
 def _tile_loss(
     features: Tensor, centers: Tensor, circles: _Circles, weights: Tensor, tile: Tile, hinge: _Hinge
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss of one tile of one image, and its gradients in the tile's ``features`` (pixels, D) and ``centers`` (n, D)."""
+    """Loss of one tile of one image, and its gradients in the tile's ``features`` (P, D) and ``centers`` (n, D)."""
     loss, features_grad, centers_grad = features.new_zeros(()), torch.zeros_like(features), torch.zeros_like(centers)
     # Sign and offset of the hinge max(0, sign * distance + offset) of each term.
     sign = features.new_tensor([1.0, -1.0, 0.0])
