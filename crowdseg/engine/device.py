@@ -1,0 +1,79 @@
+"""Devices, precision and processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from crowdseg.errors import SetupError, UsageError
+
+T = TypeVar("T")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` (CUDA, else Apple's MPS, else CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        UsageError: no such name. SetupError: the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"There is no device `{name}`: use auto, cpu, cuda or mps.") from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise SetupError(f"The device `{name}` is not available here: use --device auto.")
+    return device
+
+
+def autocast(device: torch.device, amp: bool) -> AbstractContextManager[object]:
+    """bfloat16 autocast where asked for; bfloat16 needs no loss scaling."""
+    if not amp:
+        return nullcontext()
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise SetupError("This GPU has no bfloat16: run without --amp.")
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that ``torchrun`` started."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def agree(self, decide: Callable[[], T]) -> T:
+        """What the first process decides, in every process."""
+        if self.world == 1:
+            return decide()
+        decided = [decide() if self.is_first else None]
+        torch.distributed.broadcast_object_list(decided, src=0)
+        return decided[0]  # type: ignore[return-value]
+
+
+def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
+    """Join the group of ``torchrun`` (gloo on the CPU, nccl on GPUs) and take this process's own GPU."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Processes(), device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(torch.distributed.get_rank(), world), device

@@ -1,0 +1,130 @@
+"""Batches for training. Every item is a function of (seed, stage, index), so a run can go on from any step."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from crowdseg.config import TrainConfig
+from crowdseg.data.images import read_image
+from crowdseg.data.transforms import Crop, cut_out, random_crop, strong_augment
+from crowdseg.methods import Batch, Labelled, Unlabelled
+from crowdseg.models import normalise
+from crowdseg.structures import LabelMap, Sample
+
+CACHE_BYTES = 1 << 30  # of decoded images and label maps, per process
+
+
+class _Cache:
+    """Least recently used arrays within a bound of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self.arrays: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def get(self, key: tuple[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+        if key in self.arrays:
+            self.arrays.move_to_end(key)
+            return self.arrays[key]
+        array = make()
+        self.arrays[key] = array
+        self.used += array.nbytes
+        while self.used > self.limit and len(self.arrays) > 1:
+            self.used -= self.arrays.popitem(last=False)[1].nbytes
+        return array
+
+
+@dataclass
+class _Item:
+    labelled: Crop
+    weak: Tensor | None = None
+    strong: Tensor | None = None
+    keep: Tensor | None = None
+
+
+class CropPairs(Dataset[_Item]):
+    """Item ``index`` of a stage: a random labelled crop and, behind the warm-up, one unlabelled crop.
+
+    An epoch goes once through the training split's size; the unlabelled images come in a new order each epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        stage_number: int,
+        labelled: list[Sample],
+        unlabelled: list[Sample],
+        labels: Callable[[Sample], LabelMap] | None,
+        epoch_items: int,
+        warmup_items: int = 0,
+    ) -> None:
+        self.config, self.stage_number = config, stage_number
+        self.epoch_items, self.warmup_items = epoch_items, warmup_items
+        self.labelled, self.unlabelled, self.labels = labelled, unlabelled, labels
+        self.cache = _Cache(CACHE_BYTES)
+
+    def __getitem__(self, index: int) -> _Item:
+        seed = (self.config.seed, self.stage_number)
+        rng = np.random.default_rng((*seed, 1, index))
+        item = _Item(self._crop(rng, self.labelled[rng.integers(len(self.labelled))], annotated=True))
+        if self.unlabelled and index >= self.warmup_items:
+            epoch, position = divmod(index, self.epoch_items)
+            order = np.random.default_rng((*seed, 0, epoch)).permutation(len(self.unlabelled))
+            crop = self._crop(rng, self.unlabelled[order[position % len(order)]], annotated=False)
+            item.weak = torch.from_numpy(crop.image).permute(2, 0, 1)
+            item.strong, item.keep = cut_out(rng, strong_augment(rng, item.weak))
+        return item
+
+    def _crop(self, rng: np.random.Generator, sample: Sample, annotated: bool) -> Crop:
+        image = self.cache.get(("image", sample.key), lambda: read_image(sample.image))
+        labels, read_labels = None, self.labels
+        if annotated and read_labels is not None:
+            labels = self.cache.get(("labels", sample.key), lambda: read_labels(sample))
+        points = sample.points if annotated and sample.points is not None else np.zeros((0, 2))
+        return random_crop(rng, image, points, labels, side=self.config.crop, scale=self.config.scale)
+
+
+class _Steps(Sampler[list[int]]):
+    """Indices of every step from ``start`` on, this process's share of each."""
+
+    def __init__(self, start: int, end: int, batch_size: int, rank: int, world: int) -> None:
+        self.steps, self.batch_size, self.rank, self.world = range(start, end), batch_size, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = step * self.batch_size
+            yield list(range(first + self.rank, first + self.batch_size, self.world))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def make_loader(pairs: CropPairs, start: int, end: int, rank: int = 0, world: int = 1) -> Iterable[Batch]:
+    """Batches of steps ``start`` to ``end`` - 1."""
+    config = pairs.config
+    return DataLoader(
+        pairs,
+        batch_sampler=_Steps(start, end, config.batch_size, rank, world),
+        collate_fn=_collate,
+        num_workers=config.workers,
+    )
+
+
+def _collate(items: list[_Item]) -> Batch:
+    crops = [item.labelled for item in items]
+    images = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
+    points = torch.from_numpy(np.concatenate([crop.points for crop in crops])).float()
+    counts = torch.tensor([len(crop.points) for crop in crops])
+    blank = np.zeros(images.shape[-2:], np.int32)
+    labels = torch.from_numpy(np.stack([blank if crop.labels is None else crop.labels for crop in crops]))
+    labelled = Labelled(normalise(images), points, torch.arange(len(crops)).repeat_interleave(counts), labels)
+    if items[0].weak is None:
+        return Batch(labelled, None)
+    weak, strong, keep = (torch.stack([getattr(item, name) for item in items]) for name in ("weak", "strong", "keep"))
+    return Batch(labelled, Unlabelled(normalise(weak), normalise(strong), keep))

@@ -1,0 +1,184 @@
+"""``train_seg`` and ``train_count``: from a prepared dataset to a run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crowdseg import files
+from crowdseg.config import TrainConfig, config_text, make_config, read_config
+from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder
+from crowdseg.engine.device import Processes, choose_device, join_processes
+from crowdseg.engine.logs import RunLog
+from crowdseg.engine.trainer import Trainer, Watcher
+from crowdseg.engine.training_data import TrainingData, training_data
+from crowdseg.errors import UsageError
+from crowdseg.methods import Method, method_class
+from crowdseg.methods.base import Task
+
+Announce = Callable[[Path, TrainConfig, TrainingData], Sequence[Watcher]]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: its folder, and what the best weights reached on the validation images at each stage's end."""
+
+    run: Path
+    stages: list[dict[str, Any]]
+    seconds: float
+
+
+def train_seg(
+    data: Path | str | None = None,
+    *,
+    config: TrainConfig | None = None,
+    masks: Path | str | None = None,
+    out: Path | str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    announce: Announce | None = None,
+) -> TrainResult:
+    """Train the stages that learn to count and to segment (``pretrain``, ``segment``) and write a run folder.
+
+    Args:
+        data: a dataset as downloaded, or None for the one of the last prep-masks in this folder.
+        config: all settings, see :func:`crowdseg.config.make_config`; default the preset ``sha-10``.
+        masks: the prep-masks folder of the dataset, where it is not the default one.
+        out: the run folder; default a new one in ``runs/seg``.
+        resume: go on with ``out``, or with the newest unfinished run, under its own settings.
+        announce: called with (run, config, data) before training; returns watchers that follow it.
+
+    Raises:
+        UsageError, DataError, SetupError, CrowdsegError: see :mod:`crowdseg.errors`.
+    """
+    request = _Request("seg", data, config, masks, out, device, resume, announce, None)
+    return _train(request)
+
+
+def train_count(
+    data: Path | str | None = None,
+    *,
+    from_run: Path | str | None = None,
+    config: TrainConfig | None = None,
+    masks: Path | str | None = None,
+    out: Path | str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    announce: Announce | None = None,
+) -> TrainResult:
+    """Train mask-constrained counting (stage ``count``) from a run of :func:`train_seg`; arguments as there.
+
+    Args:
+        from_run: the run to begin from; default the newest in ``runs/seg``. Its settings and dataset are the defaults.
+    """
+    request = _Request("count", data, config, masks, out, device, resume, announce, from_run)
+    return _train(request)
+
+
+@dataclass(frozen=True)
+class _Request:
+    task: Task
+    data: Path | str | None
+    config: TrainConfig | None
+    masks: Path | str | None
+    out: Path | str | None
+    device: str
+    resume: bool
+    announce: Announce | None
+    from_run: Path | str | None
+
+
+def _train(request: _Request) -> TrainResult:
+    started = time.monotonic()
+    processes, device = join_processes(choose_device(request.device))
+    request, start = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
+    assert request.config is not None and request.out is not None
+    config, run = request.config, Path(request.out)
+    data = training_data(request.data, request.masks, config)
+    record = {"method": config.method, "task": request.task, "preset": config.preset, "data": data.describe()}
+    _check_same_data(run, record, request.resume)
+    if config.batch_size % processes.world:
+        raise UsageError(f"batch_size={config.batch_size} cannot be shared by {processes.world} processes.")
+
+    torch.manual_seed(config.seed)
+    kind = method_class(config.method)
+    method = kind(config, "none" if start else config.backbone_weights)
+    if start is not None:
+        _start_from(method, start)
+    method.student.to(device)
+    method.teacher.to(device)
+    if processes.is_first:
+        files.write_text(run / "config.yaml", config_text(config))
+        files.write_json(run / "run.json", {**record, "from": None if start is None else str(start.resolve())})
+    resume_state = load_resume(run) if request.resume else None
+    watchers = _watchers(request, run, config, data, processes)
+    trainer = Trainer(config, data, run, method, device, processes, watchers, record)
+    best = trainer.train(kind.stages[request.task], resume_state)
+    if processes.is_first:
+        (run / "resume.pt").unlink(missing_ok=True)
+        files.write_json(run / "run.json", {**files.read_json(run / "run.json"), "finished": True})
+    return TrainResult(run, [validation.record() for validation in best], time.monotonic() - started)
+
+
+def _begun(request: _Request) -> tuple[_Request, Path | None]:
+    """A new run: settings, dataset and masks from the request, else from the run it begins from."""
+    config, data, masks, start = request.config, request.data, request.masks, None
+    if request.task == "count":
+        parent = find_run(request.from_run, "seg")
+        start, known = parent.folder, parent.record["data"]
+        config = config or read_config(start / "config.yaml")
+        if data is None:
+            data, masks = known["root"], masks or known["masks"]
+    config = config or make_config()
+    name = f"{Path(str(data)).resolve().name if data else 'run'}-{config.preset}"
+    out = Path(request.out) if request.out else new_run_folder(request.task, name)
+    if (out / "run.json").is_file():
+        raise UsageError(f"{out} holds a run already: pass --resume to go on with it, or another --out.")
+    return replace(request, config=config, data=data, masks=masks, out=out), start
+
+
+def _resumed(request: _Request) -> tuple[_Request, Path | None]:
+    """The run to go on with: everything but the device comes from its folder."""
+    if request.out is None:
+        folders = [file.parent for file in (RUNS / request.task).glob("*/run.json")]
+        folders = [folder for folder in folders if not files.read_json(folder / "run.json").get("finished")]
+        if not folders:
+            raise UsageError(f"There is no unfinished run in {RUNS / request.task} to resume.")
+        out = max(folders, key=lambda folder: (folder / "run.json").stat().st_mtime)
+    else:
+        out = Path(request.out)
+        if not (out / "run.json").is_file():
+            raise UsageError(f"{out} is not a run, so it cannot be resumed.")
+    known = files.read_json(out / "run.json")
+    if known.get("finished"):
+        raise UsageError(f"The run {out} is finished: nothing to resume.")
+    if known["task"] != request.task:
+        raise UsageError(f"{out} is a run of train-{known['task']}: resume it with that command.")
+    config = read_config(out / "config.yaml")
+    start = Path(known["from"]) if known.get("from") else None
+    data, masks = known["data"]["root"], known["data"]["masks"]
+    return replace(request, config=config, data=data, masks=masks, out=out), start
+
+
+def _check_same_data(run: Path, record: dict[str, Any], resume: bool) -> None:
+    if resume and files.read_json(run / "run.json")["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        raise UsageError(f"{record['data']['root']} has changed since {run} began: begin a new run with another --out.")
+
+
+def _start_from(method: Method, start: Path) -> None:
+    for network in (method.student, method.teacher):
+        load_weights(start, network)
+
+
+def _watchers(
+    request: _Request, run: Path, config: TrainConfig, data: TrainingData, processes: Processes
+) -> list[Watcher]:
+    if not processes.is_first:
+        return []
+    shown = list(request.announce(run, config, data)) if request.announce else []
+    return [RunLog(run), *shown]

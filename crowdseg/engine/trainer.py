@@ -1,0 +1,320 @@
+"""The one training loop. It knows no loss and no network: those are the method's; it shows nothing: watchers do."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crowdseg import metrics
+from crowdseg.config import StageConfig, TrainConfig
+from crowdseg.data.images import read_image
+from crowdseg.engine.checkpoint import load_weights, save_resume, save_weights
+from crowdseg.engine.device import Processes, autocast
+from crowdseg.engine.inference import predict_image
+from crowdseg.engine.loader import CropPairs, make_loader
+from crowdseg.engine.training_data import TrainingData
+from crowdseg.errors import CrowdsegError
+from crowdseg.losses import unlabelled_weight
+from crowdseg.methods import Batch, Labelled, Method, Progress, Unlabelled
+from crowdseg.models import Network
+from crowdseg.structures import Prediction, Sample
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """A stage about to begin or to go on."""
+
+    name: str
+    config: StageConfig
+    steps: int
+    steps_per_epoch: int
+    start_step: int
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """A step just done: ``step`` counts from 1 within the stage; ``logs`` are the loss parts, on the device."""
+
+    stage: str
+    step: int
+    epoch: float
+    lr: float
+    images: int
+    logs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The teacher on the validation images. ``score`` decides (smaller is better): MAE, or minus Mean IoU C."""
+
+    stage: str
+    epoch: int
+    step: int
+    mae: float
+    rmse: float
+    mean_iou_c: float | None  # against the prepared masks
+    score: float
+    best: bool
+    examples: list[tuple[Sample, Prediction]] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        names = ("stage", "epoch", "step", "mae", "rmse", "mean_iou_c")
+        return {name: getattr(self, name) for name in names}
+
+
+class Watcher:
+    """Follows a run. Every hook may be left out."""
+
+    def stage_started(self, stage: StageInfo) -> None: ...
+    def stepped(self, step: StepInfo) -> None: ...
+    def validated(self, validation: Validation) -> None: ...
+    def saved(self) -> None: ...
+
+
+EXAMPLES = 3  # validation images handed to the watchers
+
+
+class Trainer:
+    """Runs stages of a method over training data into a run folder."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        run: Path,
+        method: Method,
+        device: torch.device,
+        processes: Processes,
+        watchers: Sequence[Watcher] = (),
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.data, self.run, self.method = config, data, run, method
+        self.device, self.processes = device, processes
+        self.watchers = list(watchers) if processes.is_first else []
+        self.record = record or {}  # goes beside the weights
+        self.best: Validation | None = None
+        self.interrupted = False
+        self.last_save = time.monotonic()
+
+    def train(self, stages: Sequence[str], resume: dict[str, Any] | None) -> list[Validation]:
+        """Run the stages from where ``resume`` says; returns the best validation of each stage run to its end here."""
+        first = stages.index(resume["stage"]) if resume else 0
+        best = []
+        with self._interruptible():
+            for stage in stages[first:]:
+                self._run_stage(stages.index(stage), stage, resume)
+                resume = None
+                if self.best is not None:
+                    best.append(self.best)
+        return best
+
+    # One stage
+
+    def _run_stage(self, number: int, stage: str, resume: dict[str, Any] | None) -> None:
+        config: StageConfig = getattr(self.config, stage)
+        per_epoch = max(1, math.ceil(self.data.train_images / self.config.batch_size))
+        total = config.epochs * per_epoch
+        self.method.start_stage(stage)
+        groups = self.method.parameter_groups(stage, config)
+        optimizer = torch.optim.Adam(groups, weight_decay=config.weight_decay)
+        start = self._restore(resume, optimizer) if resume else 0
+        if not resume:
+            self.best = None
+        for watcher in self.watchers:
+            watcher.stage_started(StageInfo(stage, config, total, per_epoch, start))
+
+        rates = [group["lr"] for group in groups]
+        bare = self.method.student
+        self.method.student = self._distributed(bare)
+        pairs = self._pairs(number, stage, config, per_epoch)
+        loader = make_loader(pairs, start, total, self.processes.rank, self.processes.world)
+        for step, batch in enumerate(loader, start):
+            self.method.train_mode(stage)
+            factor = _rate_factor(config, step / total)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            progress = Progress(stage, config, step / per_epoch, _unlabelled_weight(config, step / per_epoch))
+            logs = self._step(_to_device(batch, self.device), progress, optimizer)
+            info = StepInfo(stage, step + 1, (step + 1) / per_epoch, config.lr * factor, self.config.batch_size, logs)
+            for watcher in self.watchers:
+                watcher.stepped(info)
+            if self._validation_due(step + 1, per_epoch, total):
+                self._validate(stage, info)
+            self._save_if_due(stage, step + 1, optimizer)
+        self.method.student = bare
+        self._take_best()
+
+    def _step(self, batch: Batch, progress: Progress, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        with autocast(self.device, self.config.amp):
+            result = self.method.step(batch, progress)
+        optimizer.zero_grad(set_to_none=True)
+        result.loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        if not torch.isfinite(norm + result.loss.detach()):
+            raise CrowdsegError(
+                f"The loss became {result.loss.item()} (gradient norm {norm.item()}) in stage {progress.stage}, epoch "
+                f"{progress.epoch:.1f}. {self._kept()} Try a lower rate, as in --set {progress.stage}.lr="
+                f"{progress.config.lr / 2:g}."
+            )
+        optimizer.step()
+        self.method.after_step()
+        return {**result.logs, "gradient_norm": norm.detach()}
+
+    def _kept(self) -> str:
+        file = self.run / "weights.safetensors"
+        return f"The last good weights are in {file}." if file.is_file() else "No weights were saved yet."
+
+    def _pairs(self, number: int, stage: str, config: StageConfig, per_epoch: int) -> CropPairs:
+        # With every image labelled, the same images serve without their labels
+        unlabelled = self.data.unlabelled or self.data.labelled
+        return CropPairs(
+            self.config,
+            number,
+            self.data.labelled,
+            unlabelled if config.unlabelled_max > 0 else [],
+            None if stage == "pretrain" else self.data.masks.labels,
+            per_epoch * self.config.batch_size,
+            math.ceil(config.warmup_epochs * per_epoch) * self.config.batch_size,
+        )
+
+    def _distributed(self, student: nn.Module) -> nn.Module:
+        if self.processes.world == 1:
+            return student
+        # buffers differ between processes during the step; the first process's are the ones that are saved
+        return nn.parallel.DistributedDataParallel(student, broadcast_buffers=False)
+
+    # Validation and checkpoints
+
+    def _validation_due(self, step: int, per_epoch: int, total: int) -> bool:
+        return step == total or step % (per_epoch * self.config.eval_every) == 0
+
+    def _validate(self, stage: str, info: StepInfo) -> None:
+        if self.processes.is_first:
+            validation = self._look(stage, info)
+            if validation.best:
+                self.best = validation
+                assert isinstance(self.method.teacher, Network)
+                save_weights(self.run, self.method.teacher, {**self.record, "val": validation.record()})
+            for watcher in self.watchers:
+                watcher.validated(validation)
+        self._wait()
+
+    def _look(self, stage: str, info: StepInfo) -> Validation:
+        """The teacher on the validation images; without any, the latest weights count as the best."""
+        counting, instances = metrics.Counting(), metrics.MeanIoU()
+        with_masks = stage == "segment"
+        examples: list[tuple[Sample, Prediction]] = []
+        for sample in self.data.val[: self.config.eval_images]:
+            assert sample.points is not None and isinstance(self.method.teacher, Network)
+            image = read_image(sample.image)
+            prediction = predict_image(
+                self.method.teacher, image, self.config.xmask, masks=with_masks, amp=self.config.amp
+            )
+            counting.update(prediction.points, sample.points)
+            if prediction.labels is not None and self.data.masks.has(sample):
+                instances += metrics.mean_iou_c(prediction.labels, self.data.masks.labels(sample))
+            if len(examples) < EXAMPLES:
+                examples.append((sample, prediction))
+        errors = counting.compute()
+        quality = instances.value if with_masks else None
+        score = -quality if quality is not None else errors.mae if errors.mae is not None else 0.0
+        best = self.best is None or not self.data.val or score < self.best.score
+        mae, rmse = errors.mae or 0.0, errors.rmse or 0.0
+        return Validation(stage, round(info.epoch), info.step, mae, rmse, quality, score, best, examples)
+
+    def _take_best(self) -> None:
+        """The next stage begins with the best weights of this one."""
+        self._wait()
+        for network in (self.method.teacher, self.method.student):
+            load_weights(self.run, network)
+
+    def _save_if_due(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
+        due = self.interrupted or time.monotonic() - self.last_save >= self.config.save_seconds
+        if due and self.processes.is_first:
+            for watcher in self.watchers:
+                watcher.saved()
+            save_resume(self.run, self._resume_state(stage, step, optimizer))
+            self.last_save = time.monotonic()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _resume_state(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        student = getattr(self.method.student, "module", self.method.student)
+        best = None if self.best is None else {**self.best.record(), "score": self.best.score, "best": True}
+        return {
+            "stage": stage,
+            "step": step,
+            "best": best,
+            "student": student.state_dict(),
+            "teacher": self.method.teacher.state_dict(),
+            "method": self.method.state(),
+            "optimizer": optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def _restore(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
+        self.method.student.load_state_dict(state["student"])
+        self.method.teacher.load_state_dict(state["teacher"])
+        self.method.load_state(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        if state["cuda_random"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["cuda_random"])
+        self.best = None if state["best"] is None else Validation(**state["best"])
+        return state["step"]
+
+    def _wait(self) -> None:
+        if self.processes.world > 1:
+            torch.distributed.barrier()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the step in hand and save; a second Ctrl-C stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(*_: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        old = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for kind, handler in old.items():
+                signal.signal(kind, handler)
+
+
+def _unlabelled_weight(config: StageConfig, epoch: float) -> float:
+    return unlabelled_weight(
+        epoch,
+        warmup=config.warmup_epochs,
+        base=config.unlabelled_start,
+        rate=config.unlabelled_rate,
+        limit=config.unlabelled_max,
+    )
+
+
+def _rate_factor(config: StageConfig, done: float) -> float:
+    return 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    def move(part: Labelled | Unlabelled) -> Any:
+        return type(part)(**{name: value.to(device, non_blocking=True) for name, value in vars(part).items()})
+
+    return Batch(move(batch.labelled), None if batch.unlabelled is None else move(batch.unlabelled))
