@@ -1,0 +1,200 @@
+"""Scoring a trained model, or the predictions another tool wrote, against a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crowdseg.data import Dataset, load_dataset
+from crowdseg.engine.prediction_files import read_predictions
+from crowdseg.engine.scoring import ImageScores, Scorer, Truth
+from crowdseg.errors import UsageError
+from crowdseg.metrics import CountingResult, InstanceResult, Matches
+from crowdseg.report.console import progress
+from crowdseg.structures import Prediction, Sample
+
+CANDIDATE_SCORE = 0.1  # people scored lower do not enter the average precision either
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Scores of one model (or predictions file) on one split.
+
+    Attributes:
+        name: the run's or the file's name.
+        source: the run's folder or the predictions file.
+        data, format, split: what it was scored on.
+        min_score: people scored above count; average precision is over all.
+        counting: errors of the counts.
+        localization: matches by name of the distance; empty where the predictions have no positions.
+        instances: quality of the masks, or None where they are missing on either side.
+        mask_truth: where the true masks come from: ``"annotated"`` by hand, or ``"prepared"`` from points by
+            prep-masks, which measures agreement with that method rather than with people's outlines. None without.
+        images: one per scored image.
+        notes: what a reader of the figures must know, each a sentence.
+    """
+
+    name: str
+    source: Path
+    data: Path
+    format: str
+    split: str
+    min_score: float
+    counting: CountingResult
+    localization: dict[str, Matches]
+    instances: InstanceResult | None
+    mask_truth: str | None
+    images: list[ImageScores]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where predictions come from."""
+
+    name: str
+    path: Path
+    predict: Callable[[Sample], Prediction]
+    located: bool = True
+
+
+def evaluate(
+    run: str | Path | None = None,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str = "test",
+    predictions: str | Path | None = None,
+    masks: str | Path | None = None,
+    min_score: float = 0.5,
+    tile: int | None = None,
+    device: str = "auto",
+) -> EvaluationResult:
+    """Score a run, or a file of predictions, on one split of a dataset.
+
+    Args:
+        run: folder or weights of a run; default the latest one under ``./runs``.
+        data: a dataset or its folder; default the one the run was trained on.
+        split: ``"test"``, ``"val"`` or ``"train"``.
+        predictions: score this file instead of a run (see :func:`crowdseg.engine.prediction_files.read_predictions`).
+        masks: a prep-masks folder, taken as truth where the dataset has no masks of its own.
+        min_score: people scored above count.
+        tile: side in pixels of the tiles in which larger images are predicted; default the model's own.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+
+    Raises:
+        UsageError: something that was asked for is not there, or the options contradict one another.
+        DataError: a file cannot be read, or the predictions do not fit the dataset.
+    """
+    if predictions is not None and (run is not None or data is None):
+        raise UsageError("To score a predictions file give it the dataset it is about, and no run: --data DATA.")
+    notes: list[str] = []
+    if predictions is not None:
+        dataset = _dataset(data)
+        samples = _samples(dataset, split, notes)
+        source = _file_source(Path(predictions), dataset, samples, notes)
+    else:
+        from crowdseg.engine import load
+
+        model = load(run, device=device)
+        trained_on = model.record.get("data") or {}
+        dataset = _dataset(trained_on.get("root") if data is None else data)
+        samples = _samples(dataset, split, notes, trained_on)
+        source = _model_source(model, tile)
+    truth, mask_truth = _mask_truth(samples, masks, notes)
+    scorer = Scorer(truth, min_score=min_score, located=source.located, boxes=_all_have_boxes(samples))
+    with progress() as bar:
+        for sample in bar.track(samples, description=f"Evaluating {source.name}"):
+            scorer.add(sample, source.predict(sample))
+    if 0 < scorer.masked < len(samples):
+        notes.append(f"Masks are scored on the {scorer.masked} of {len(samples)} images that have true ones.")
+    return EvaluationResult(
+        name=source.name,
+        source=source.path,
+        data=dataset.root,
+        format=dataset.format,
+        split=split,
+        min_score=min_score,
+        counting=scorer.counting.compute(),
+        localization=scorer.localization.compute(),
+        instances=scorer.instances.compute() if scorer.masked else None,
+        mask_truth=mask_truth if scorer.masked else None,
+        images=scorer.images,
+        notes=notes,
+    )
+
+
+def _dataset(data: str | Path | Dataset | None) -> Dataset:
+    if data is None:
+        raise UsageError("This run does not say what it was trained on. Name the dataset to evaluate on.")
+    return data if isinstance(data, Dataset) else load_dataset(data)
+
+
+def _samples(
+    dataset: Dataset, split: str, notes: list[str], trained_on: Mapping[str, Any] | None = None
+) -> list[Sample]:
+    """The annotated samples of the split; for "val" those that the run split off, where the dataset has none."""
+    samples = dataset.split(split)
+    if split == "val" and not samples and trained_on:
+        split_off = set(trained_on.get("val", ()))
+        samples = [sample for sample in dataset.samples if sample.key in split_off]
+        notes.append("Validation images are those that the run split off its training images to choose its weights.")
+    annotated = [sample for sample in samples if sample.points is not None]
+    if not annotated:
+        others = {name: sum(s.points is not None for s in part) for name, part in dataset.splits.items()}
+        counts = ", ".join(f"{name} {number}" for name, number in others.items() if number) or "none"
+        raise UsageError(
+            f"{dataset.root} has no annotated images in its {split} split (annotated: {counts}). Choose with --split."
+        )
+    if len(annotated) < len(samples):
+        notes.append(f"{len(samples) - len(annotated)} of {len(samples)} images have no annotation and are left out.")
+    return annotated
+
+
+def _model_source(model: Any, tile: int | None) -> _Source:
+    options = {} if tile is None else {"tile": tile}
+    # Asked once, for all candidates: those above the caller's score count, all of them enter the average precision.
+    return _Source(
+        model.name,
+        Path(model.run),
+        lambda sample: model.predict(sample.image, min_score=CANDIDATE_SCORE, masks=True, **options),
+    )
+
+
+def _file_source(file: Path, dataset: Dataset, samples: list[Sample], notes: list[str]) -> _Source:
+    content = read_predictions(file, dataset, samples)
+    if content.absent:
+        notes.append(
+            f"{len(content.absent)} of {len(samples)} images are not in {file.name} and count as nobody found."
+        )
+    if not content.located:
+        notes.append(f"{file.name} holds counts without positions: nothing but the counts can be scored.")
+    return _Source(file.stem, file, lambda sample: content.predictions[sample.key], content.located)
+
+
+def _mask_truth(samples: list[Sample], masks: str | Path | None, notes: list[str]) -> tuple[Truth, str | None]:
+    """How to get a sample's true masks, and where they come from."""
+    if any(sample.masks is not None for sample in samples):
+        if masks is not None:
+            notes.append(f"The dataset's own masks are the truth; {masks} was not needed.")
+        return _annotated_masks, "annotated"
+    if masks is None:
+        return lambda sample: None, None
+    from crowdseg.masks.store import MaskStore
+
+    store = MaskStore.open(Path(masks))
+    if not any(store.has(sample) for sample in samples):
+        raise UsageError(
+            f"{masks} has no masks of these images, such as {samples[0].key}. Run prep-masks on them first."
+        )
+    return lambda sample: store.labels(sample) if store.has(sample) else None, "prepared"
+
+
+def _annotated_masks(sample: Sample) -> list | None:
+    return [] if sample.masks is None and sample.count == 0 else sample.masks
+
+
+def _all_have_boxes(samples: list[Sample]) -> bool:
+    crowded = [sample for sample in samples if sample.count]
+    return bool(crowded) and all(sample.boxes is not None for sample in crowded)

@@ -1,0 +1,188 @@
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crowdseg.engine
+from crowdseg import rle
+from crowdseg.data import Dataset
+from crowdseg.engine.evaluate import evaluate
+from crowdseg.errors import DataError, UsageError
+from crowdseg.structures import Prediction, Sample
+
+SIZE = (40, 60)
+
+
+def people(points) -> np.ndarray:
+    """Label map of squares of 5 px around the points."""
+    labels = np.zeros(SIZE, np.int32)
+    for index, (x, y) in enumerate(np.asarray(points, int)):
+        labels[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = index + 1
+    return labels
+
+
+def sample(name: str, points, split: str = "test", masks: bool = True) -> Sample:
+    points = None if points is None else np.array(points, float).reshape(-1, 2)
+    masks_ = rle.from_label_map(people(points), len(points)) if masks and points is not None else None
+    return Sample(f"{split}/{name}", Path(f"{name}.jpg"), SIZE, points, split, masks=masks_)
+
+
+@dataclass
+class FakeModel:
+    """Answers what it was given; remembers what it was asked."""
+
+    answers: dict[str, Prediction]
+    record: dict = field(default_factory=dict)
+    asked: list = field(default_factory=list)
+    name: str = "fake"
+    run: Path = Path("runs/count/fake")
+
+    def predict(self, image, **options):
+        self.asked.append((Path(image).stem, options))
+        return self.answers[Path(image).stem]
+
+
+def answer(points, scores=None, masks=True) -> Prediction:
+    points = np.array(points, float).reshape(-1, 2)
+    scores = np.ones(len(points), np.float32) if scores is None else np.array(scores, np.float32)
+    return Prediction(SIZE, points, scores, labels=people(points) if masks else None)
+
+
+@pytest.fixture
+def with_model(monkeypatch):
+    def install(model):
+        monkeypatch.setattr(crowdseg.engine, "load", lambda run=None, device="auto": model, raising=False)
+        return model
+
+    return install
+
+
+@pytest.fixture
+def crowd() -> Dataset:
+    samples = [
+        sample("a", [[10, 10], [30, 10], [50, 10]]),
+        sample("b", [[20, 20]]),
+        sample("c", []),
+        sample("d", [[5, 5]], split="train"),
+    ]
+    return Dataset(Path("data"), "labelmaps", samples)
+
+
+def test_a_model_is_asked_once_for_candidates_and_scored_above_the_limit(with_model, crowd):
+    model = with_model(
+        FakeModel(
+            {
+                "a": answer([[10, 10], [33, 10], [50, 30]], [0.9, 0.8, 0.3]),
+                "b": answer([[20, 20], [40, 30]], [0.2, 0.7]),
+                "c": answer([]),
+            }
+        )
+    )
+    result = evaluate("run", crowd, tile=512)
+    assert model.asked == [(name, {"min_score": 0.1, "masks": True, "tile": 512}) for name in "abc"]
+    assert [(image.true, image.predicted, image.error) for image in result.images] == [(3, 2, -1), (1, 1, 0), (0, 0, 0)]
+    assert result.counting.mae == pytest.approx(1 / 3) and result.counting.game[0] == pytest.approx(1 / 3)
+    found = result.localization["4 px"]
+    assert (found.matched, found.predictions, found.targets) == (2, 3, 4)
+    # One mask is right, one shifted by 3 of 5 columns; the right one of image b scored too low.
+    assert result.instances.mean_iou_c == pytest.approx((1 + 10 / 40) / 4)
+    assert result.images[0].mean_iou_c.value == pytest.approx((1 + 10 / 40) / 3) and result.mask_truth == "annotated"
+    # By score: right, wrong, wrong, wrong, right; the candidate below the limit is in. COCO reads 101 recalls.
+    assert result.instances.ap50 == pytest.approx((26 * 1 + 25 * 2 / 5) / 101)
+    assert result.name == "fake" and result.notes == []
+
+
+def test_split_of_the_dataset_and_what_it_has(with_model, crowd):
+    with_model(FakeModel({"d": answer([[5, 5]])}))
+    assert [image.key for image in evaluate("run", crowd, split="train").images] == ["train/d"]
+    with pytest.raises(UsageError, match=r"no annotated images in its val split \(annotated: train 1, test 3\)"):
+        evaluate("run", crowd, split="val")
+
+
+def test_validation_images_that_the_run_split_off(with_model, crowd):
+    with_model(FakeModel({"d": answer([[5, 5]])}, record={"data": {"root": "x", "val": ["train/d"]}}))
+    result = evaluate("run", crowd, split="val")
+    assert [image.key for image in result.images] == ["train/d"] and "split off" in result.notes[0]
+
+
+def test_images_without_annotation_are_left_out_and_told(with_model, crowd):
+    crowd.samples.append(sample("e", None))
+    with_model(FakeModel({name: answer([]) for name in "abc"}))
+    result = evaluate("run", crowd)
+    assert result.counting.images == 3 and result.notes == ["1 of 4 images have no annotation and are left out."]
+
+
+def test_people_in_ignored_regions_are_left_out_on_both_sides(with_model, crowd):
+    region = np.zeros(SIZE, bool)
+    region[:, 40:] = True
+    crowd.samples[:] = [replace(crowd.samples[0], ignore=[rle.from_mask(region)])]
+    with_model(FakeModel({"a": answer([[10, 10], [30, 10], [45, 30], [55, 30]])}))
+    result = evaluate("run", crowd)
+    assert (result.images[0].true, result.images[0].predicted) == (2, 2)
+    assert result.localization["4 px"].f1 == 1
+    assert result.instances.matches.precision == 1 and result.instances.matches.targets == 3
+
+
+def test_boxes_decide_the_distances_only_where_all_have_them(with_model, crowd):
+    boxes = np.array([[8, 6, 12, 14], [28, 6, 32, 14], [48, 6, 52, 14]], float)
+    crowd.samples[:] = [replace(crowd.samples[0], boxes=boxes), crowd.samples[2]]
+    with_model(FakeModel({"a": answer([[13, 10], [31, 10]]), "c": answer([])}))
+    found = evaluate("run", crowd).localization
+    assert {name: matches.matched for name, matches in found.items()} == {"sigma_s": 1, "sigma_l": 2}
+    crowd.samples.append(sample("b", [[20, 20]]))
+    with_model(FakeModel({"a": answer([]), "b": answer([]), "c": answer([])}))
+    assert list(evaluate("run", crowd).localization) == ["4 px", "8 px"]
+
+
+def test_a_counter_without_masks(with_model, crowd):
+    with_model(FakeModel({name: answer([[10, 10]], masks=False) for name in "abc"}))
+    result = evaluate("run", crowd)
+    assert result.instances is None and result.mask_truth is None and result.images[0].masks is None
+
+
+def test_prepared_masks_stand_in_where_there_are_none(with_model, crowd, monkeypatch):
+    class Store:
+        def has(self, sample):
+            return sample.key != "test/b"
+
+        def labels(self, sample):
+            return people(sample.points)
+
+    store = pytest.importorskip("crowdseg.masks.store")
+    monkeypatch.setattr(store.MaskStore, "open", lambda folder: Store())
+    with_model(FakeModel({name: answer([[10, 10]]) for name in "abc"}))
+    crowd.samples[:] = [replace(s, masks=None) for s in crowd.samples]
+    assert evaluate("run", crowd).mask_truth is None
+    result = evaluate("run", crowd, masks="masks")
+    assert result.mask_truth == "prepared" and result.instances.mean_iou_c == pytest.approx(1 / 3)
+    assert result.notes == ["Masks are scored on the 2 of 3 images that have true ones."]
+
+
+def test_predictions_of_another_tool(tmp_path, crowd):
+    file = tmp_path / "tool.csv"
+    file.write_text("image,x,y\na.jpg,10,10\na.jpg,31,10\na.jpg,50,10\n")
+    result = evaluate(predictions=file, data=crowd)
+    assert result.name == "tool" and result.source == file and result.instances is None
+    assert result.localization["4 px"].recall == 3 / 4 and result.counting.mae == pytest.approx(1 / 3)
+    assert result.notes == ["2 of 3 images are not in tool.csv and count as nobody found."]
+
+
+def test_counts_alone_are_scored_as_counts_alone(tmp_path, crowd):
+    file = tmp_path / "counts.csv"
+    file.write_text("a,5\nb,1\nc,0\n")
+    result = evaluate(predictions=file, data=crowd)
+    assert result.counting.bias == pytest.approx(2 / 3) and result.counting.game == (None,) * 4
+    assert result.localization == {} and "without positions" in result.notes[0]
+
+
+def test_contradictions_and_misfits_are_refused(with_model, crowd, tmp_path):
+    with pytest.raises(UsageError, match="no run"):
+        evaluate("run", crowd, predictions="file.csv")
+    with pytest.raises(UsageError, match="--data DATA"):
+        evaluate(predictions="file.csv")
+    with_model(FakeModel({"a": replace(answer([]), size=(20, 30))}))
+    with pytest.raises(UsageError, match="does not say what it was trained on"):
+        evaluate("run")
+    with pytest.raises(DataError, match=r"test/a is 30×20 px, but a\.jpg is 60×40 px"):
+        evaluate("run", crowd)
