@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crowdseg.data import labelmaps, shanghaitech
-from crowdseg.data.base import Dataset, Defect, Reader, folders_of
+from crowdseg.data import coco, jhu, labelmaps, nwpu, pointscsv, shanghaitech, ucf
+from crowdseg.data.base import Dataset, Defect, Reader
 from crowdseg.data.images import IMAGE_SUFFIXES, image_size, read_image
 from crowdseg.data.inner import head_point, inner_point
+from crowdseg.data.layout import folders_of
 from crowdseg.errors import DataError, UsageError
 
 __all__ = [
@@ -25,6 +26,11 @@ __all__ = [
 # In this order a folder is offered to the readers: those with the most peculiar layout first.
 DATASETS: dict[str, Reader] = {
     "shanghaitech": shanghaitech.READER,
+    "ucf": ucf.READER,
+    "jhu": jhu.READER,
+    "nwpu": nwpu.READER,
+    "coco": coco.READER,
+    "points.csv": pointscsv.READER,
     "labelmaps": labelmaps.READER,
 }
 

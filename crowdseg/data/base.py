@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdseg.data.images import IMAGE_SUFFIXES, image_size
+from crowdseg.data.images import image_size
+from crowdseg.data.layout import natural
 from crowdseg.errors import DataError
 from crowdseg.structures import RLE, Points, Sample, Size
 
 SPLITS = ("train", "val", "test")
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -121,16 +113,16 @@ class Collector:
 
     def add(
         self, image: Path, split: str, read: Callable[[Size], Annotation] | None, annotation: Path | None = None
-    ) -> None:
+    ) -> Sample | None:
         """Add one image. ``read(size)`` gives its annotation; None where it has none, which is the caller's to report.
 
-        ``annotation`` is the file that ``read`` reads, for messages.
+        ``annotation`` is the image's own annotation file, for messages. Returns None where the image is unreadable.
         """
         try:
             size = image_size(image)
         except DataError as error:
             self.defect(image, str(error))
-            return
+            return None
         sample = Sample(self._key(image), image, size, None, split, annotation=annotation)
         if read is not None:
             try:
@@ -138,13 +130,20 @@ class Collector:
             except DataError as error:
                 self.defect(annotation or image, str(error))
         self.samples.append(sample)
+        return sample
 
     def add_file(
-        self, image: Path, split: str, annotation: Path | None, read: Callable[[Path, Size], Annotation]
+        self,
+        image: Path,
+        split: str,
+        annotation: Path | None,
+        read: Callable[[Path, Size], Annotation],
+        *,
+        required: bool = True,
     ) -> None:
-        """Add one image annotated by a file of its own; a missing one is a defect, except in a test split."""
+        """Add one image annotated by a file of its own. Without one the sample has no points, a defect if required."""
         if annotation is None:
-            if split != "test":
+            if required:
                 self.defect(image, "no annotation for this image")
             self.add(image, split, None)
         else:
@@ -201,42 +200,3 @@ def clean_points(points: NDArray, size: Size, file: Path) -> tuple[Points, NDArr
     if duplicates := len(cleaned) - len(np.unique(cleaned, axis=0)):
         notes.append(f"{duplicates} point(s) exactly on another one, kept")
     return cleaned, kept, notes
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A sort key by which ``IMG_2`` comes before ``IMG_10``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
-
-
-def files_of(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """The files in ``folder`` with one of these lower-case suffixes, in natural order; hidden ones are left out."""
-    if not folder.is_dir():
-        return []
-    wanted = set(suffixes)
-    found = [path for path in folder.iterdir() if path.suffix.lower() in wanted and not path.name.startswith(".")]
-    return sorted((path for path in found if path.is_file()), key=lambda path: natural(path.name))
-
-
-def images_of(folder: Path) -> list[Path]:
-    return files_of(folder, IMAGE_SUFFIXES)
-
-
-def folders_of(folder: Path) -> list[Path]:
-    """The visible folders in ``folder``, in natural order; none where it is no folder or may not be read."""
-    try:
-        found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    except OSError:
-        return []
-    return sorted(found, key=lambda path: natural(path.name))
-
-
-def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of ``names`` that is a folder in ``folder``, whatever its case."""
-    by_name = {path.name.lower(): path for path in folders_of(folder)}
-    return next((by_name[name] for name in names if name in by_name), None)
-
-
-def split_of(name: str) -> str | None:
-    """The split that a folder's or file's name speaks of (``train_data``, ``stage1_test``, ``val2017``), if any."""
-    words = re.findall(r"[a-z]+", name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_HEAD = 0.07  # of a standing person's height: the middle of the face lies about 7 % below the top
+HEAD_SHARE = 0.07  # of a standing person's height: the middle of the face lies about 7 % below the top
 
 
 def head_point(mask: NDArray) -> tuple[float, float]:
@@ -19,7 +19,7 @@ def head_point(mask: NDArray) -> tuple[float, float]:
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
         raise ValueError("an empty mask has no head")
-    wanted = rows[0] + _HEAD * (rows[-1] - rows[0] + 1)
+    wanted = rows[0] + HEAD_SHARE * (rows[-1] - rows[0] + 1)
     row = rows[np.abs(rows - wanted).argmin()]
     columns = np.flatnonzero(mask[row])
     return float(columns[len(columns) // 2]), float(row)

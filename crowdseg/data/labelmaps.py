@@ -14,19 +14,10 @@ import numpy as np
 from PIL import Image
 
 from crowdseg import files, rle
-from crowdseg.data.base import (
-    Annotation,
-    Collector,
-    Dataset,
-    Reader,
-    files_of,
-    folders_of,
-    images_of,
-    split_of,
-    subfolder,
-)
+from crowdseg.data.base import Annotation, Collector, Dataset, Reader
 from crowdseg.data.images import IMAGE_SUFFIXES
 from crowdseg.data.inner import head_point, inner_point
+from crowdseg.data.layout import files_of, folders_of, images_of, split_of, subfolder
 from crowdseg.errors import DataError
 from crowdseg.structures import RLE, Size
 
@@ -52,7 +43,7 @@ def read(root: Path) -> Dataset:
     for split, items in _items(root).items():
         for item in items:
             reader = partial(_read, point_of=item.point_of)
-            collector.add_file(item.image, split, item.masks, reader)
+            collector.add_file(item.image, split, item.masks, reader, required=split != "test")
     return collector.dataset("PennFudan" if subfolder(root, ["pedmasks"]) else "label maps")
 
 

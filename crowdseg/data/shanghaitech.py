@@ -10,16 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from crowdseg import files, rle
-from crowdseg.data.base import (
-    Annotation,
-    Collector,
-    Dataset,
-    Reader,
-    files_of,
-    folders_of,
-    images_of,
-    split_of,
-)
+from crowdseg.data.base import Annotation, Collector, Dataset, Reader
+from crowdseg.data.layout import files_of, folders_of, images_of, parts_of
 from crowdseg.data.matlab import read_points_file
 from crowdseg.errors import DataError
 from crowdseg.structures import Size
@@ -33,28 +25,22 @@ def matches(root: Path) -> bool:
 
 def read(root: Path) -> Dataset:
     collector = Collector(root)
-    for unit in _units(root):
-        split = split_of(unit.name) or "train"
+    for unit, split in _units(root):
         annotations = _annotations(unit)
         masks = {path.stem: path for path in files_of(unit / "masks", {".png", ".npy"})}
         images = images_of(unit / "images")
         for image in images:
             reader = partial(_read, mask=masks.get(image.stem))
             collector.add_file(image, split, annotations.get(image.stem), reader)
-            if split == "test" and image.stem not in annotations:  # this test split is annotated
-                collector.defect(image, "no annotation for this image")
         for stem in annotations.keys() - {image.stem for image in images}:
             collector.defect(annotations[stem], "the image of this annotation is not there", broken=False)
     return collector.dataset("ShanghaiTech")
 
 
-def _units(root: Path) -> list[Path]:
-    """The folders that hold ``images`` and their annotation: root, its children, and any in its ``part_*`` folders."""
-    if root.is_dir() and _is_unit(root):
-        return [root]
-    children = folders_of(root)
-    units = [child for child in children if _is_unit(child) and split_of(child.name)]
-    for part in children:
+def _units(root: Path) -> list[tuple[Path, str]]:
+    """Folders with ``images`` and their annotation, and their split: of root and of any ``part_*`` folders in it."""
+    units = parts_of(root, _is_unit)
+    for part in folders_of(root):
         if part.name.lower().startswith("part_"):
             units += _units(part)
     return units

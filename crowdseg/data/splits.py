@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from crowdseg.data.base import natural
 from crowdseg.data.images import IMAGE_SUFFIXES
+from crowdseg.data.layout import natural
 from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import Sample
 
