@@ -29,10 +29,15 @@ def mask_constraint_loss(
 ) -> MaskConstraint:
     """Compare the density logits with instance masks (xmask section 7).
 
-    With U the logits resized bilinearly to the labels: *background* is the mean of ``relu(U)`` off the masks;
-    *unit mass* the mean over instances of ``|sum relu(U) g - 1|``, g the ratio of the sums of ``relu(logits)`` and
-    ``relu(U)``, without a gradient; *single peak* the mean over instances of ``|sum sigmoid(U / temperature) / cell area - 1|``, and
-    *hard* the same with the number of pixels of ``U > 0``. A term without pixels or instances adds 0 for its image.
+    With U the logits resized bilinearly to the labels, per image:
+
+    - background: mean of ``relu(U)`` off the masks;
+    - unit mass: mean over instances of ``|sum relu(U) g - 1|``, where g, the ratio of the sums of ``relu(logits)`` and
+      ``relu(U)``, has no gradient;
+    - single peak: mean over instances of ``|sum sigmoid(U / temperature) / pixels per cell - 1|``; hard: of
+      ``|number of U > 0 - 1|``.
+
+    A term without pixels or instances adds 0 for its image.
 
     Args:
         logits: ``(B, h, w)`` floats.

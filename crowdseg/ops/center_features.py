@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, group_by_image
+from crowdseg.ops.batching import compute_dtype, exact, full_precision, group_by_image
 from crowdseg.ops.checks import check_blur, check_float_map, check_points, check_size
 from crowdseg.ops.feature_map import Blur, CenterFeatures
 
@@ -43,6 +43,7 @@ def smoothed_center_features(
     return _op(embedding, points.detach(), batch_index, size[0], size[1], kernel_size, sigma)
 
 
+@full_precision
 def smoothed_center_features_torch(
     embedding: Tensor, points: Tensor, batch_index: Tensor, height: int, width: int, kernel_size: int, sigma: float
 ) -> Tensor:
@@ -53,6 +54,7 @@ def smoothed_center_features_torch(
     return centers.read(wide).to(embedding.dtype)
 
 
+@full_precision
 def smoothed_center_features_backward_torch(
     grad: Tensor,
     embedding: Tensor,

@@ -72,6 +72,9 @@ def check_blur(kernel_size: int, sigma: float) -> None:
     require(0 < sigma < math.inf, f"sigma must be positive and finite, got {sigma}")
 
 
-def check_range(name: str, lower: float, upper: float) -> None:
-    """Radii must be clamped to a range that is not empty."""
-    require(0 <= lower <= upper, f"{name} must satisfy 0 <= min <= max, got {lower} and {upper}")
+def check_clamp(min_radius: float, max_radius: float) -> None:
+    """The limits of radii must not be negative. They may cross, as in tiny images: then the upper one holds."""
+    require(
+        min_radius >= 0 and max_radius >= 0,
+        f"min_radius and max_radius must not be negative, got {min_radius} and {max_radius}",
+    )

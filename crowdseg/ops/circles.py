@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import exact
+from crowdseg.ops.batching import exact, pick
 
 # A neighbour's head lies exactly on the rim; the slack makes every precision count it as inside (paper section 2).
 RIM_SLACK = 1e-6
@@ -51,12 +51,13 @@ def circle_pixels(points: Tensor, radii: Tensor, window: tuple[int, int, int, in
         stop = min(start + CHUNK, total)
         lengths = ends.clamp(start, stop).diff(prepend=ends.new_tensor([start]))
         box = torch.repeat_interleave(lengths, output_size=stop - start)
-        step = torch.arange(start, stop, device=box.device) - starts[box]
-        row = step // width[box]
-        y, x = top[box] + row, left[box] + step - row * width[box]
-        distance2 = (x - centre_x[box]).square_() + (y - centre_y[box]).square_()
-        inside = (distance2 <= reach2[box]).nonzero().squeeze(1)
-        yield Pixels(seen[box[inside]], y[inside], x[inside], distance2[inside])
+        step = torch.arange(start, stop, device=box.device) - pick(starts, box)
+        box_width = pick(width, box)
+        row = step // box_width
+        y, x = pick(top, box) + row, pick(left, box) + step - row * box_width
+        distance2 = (x - pick(centre_x, box)).square_() + (y - pick(centre_y, box)).square_()
+        inside = (distance2 <= pick(reach2, box)).nonzero().squeeze(1)
+        yield Pixels(pick(seen, pick(box, inside)), pick(y, inside), pick(x, inside), pick(distance2, inside))
 
 
 class Claims:
@@ -69,10 +70,10 @@ class Claims:
 
     def add(self, place: Tensor, value: Tensor, index: Tensor) -> None:
         """Claims ``index`` (P,) on ``place`` (P,) at ``value`` (P,), finite."""
-        better = (value < self.best[place]).nonzero().squeeze(1)  # a tie stays with the earlier, smaller index
-        place, value, index = place[better], value[better], index[better]
+        better = (value < pick(self.best, place)).nonzero().squeeze(1)  # a tie stays with the earlier, smaller index
+        place, value, index = pick(place, better), pick(value, better), pick(index, better)
         self.best.scatter_reduce_(0, place, value, "amin")
-        won = (value == self.best[place]).nonzero().squeeze(1)
-        place, index = place[won], index[won]
+        won = (value == pick(self.best, place)).nonzero().squeeze(1)
+        place, index = pick(place, won), pick(index, won)
         self.owner[place] = torch.iinfo(torch.int64).max
         self.owner.scatter_reduce_(0, place, index, "amin")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, group_by_image
+from crowdseg.ops.batching import compute_dtype, exact, full_precision, group_by_image, pick
 from crowdseg.ops.checks import check_blur, check_float_map, check_per_point, check_points, check_size, require
 from crowdseg.ops.circles import Claims, circle_pixels
 from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
@@ -59,6 +59,7 @@ def energy_labels(
     return _op(*tensors, size[0], size[1], geometry_weight, energy_threshold, kernel_size, sigma)
 
 
+@full_precision
 def energy_labels_torch(
     embedding: Tensor,
     points: Tensor,
@@ -107,10 +108,10 @@ def _tile_labels(tile: Tile, embedding: Tensor, people: _People, geometry_weight
     claims = Claims(len(features), like=features[:0])
     for circle, y, x, distance2 in circle_pixels(people.points, people.radii, tile.window):
         place = (y - y0) * tile.width + x - x0
-        energy = (features[place] - people.centers[circle]).square_().sum(1).sqrt_()
-        energy += (distance2 * shrink[circle]).to(energy.dtype)
-        low = (energy < people.threshold[circle]).nonzero().squeeze(1)
-        claims.add(place[low], energy[low], circle[low])
+        energy = (pick(features, place) - pick(people.centers, circle)).square_().sum(1).sqrt_()
+        energy += (distance2 * pick(shrink, circle)).to(energy.dtype)
+        low = (energy < pick(people.threshold, circle)).nonzero().squeeze(1)
+        claims.add(pick(place, low), pick(energy, low), pick(circle, low))
     return (claims.owner + 1).view(y1 - y0, x1 - x0)
 
 

@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crowdseg.ops.batching import group_by_image
-from crowdseg.ops.checks import check_float_map, check_points, check_range, require
+from crowdseg.ops.checks import check_clamp, check_float_map, check_points, require
 from crowdseg.ops.circles import Claims
 
 
@@ -47,7 +47,7 @@ def p2r_targets(
     batch_index = check_points(points, batch_index)
     check_float_map("logits", logits, "B, h, w", points)
     require(stride >= 1, f"stride must be at least 1, got {stride}")
-    check_range("the radius clamp", min_radius, max_radius)
+    check_clamp(min_radius, max_radius)
     return _op(logits.detach(), points.detach(), batch_index, stride, min_radius, max_radius, point_cost, class_cost)
 
 

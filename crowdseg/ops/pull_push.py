@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, group_by_image, nearest_pixel
-from crowdseg.ops.checks import check_blur, check_float_map, check_map, check_points, check_range, require
+from crowdseg.ops.batching import compute_dtype, exact, full_precision, group_by_image, nearest_pixel, pick
+from crowdseg.ops.checks import check_blur, check_clamp, check_float_map, check_map, check_points, require
 from crowdseg.ops.circles import circle_pixels
 from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
 from crowdseg.ops.radii import nearest_neighbor_radii_torch
@@ -62,13 +62,14 @@ def pull_push_loss(
     require(valid.shape == labels.shape, f"valid must have the labels' shape, got {tuple(valid.shape)}")
     require(valid.dtype == torch.bool, f"valid must be bool, got {valid.dtype}")
     check_blur(kernel_size, sigma)
-    max_radius = max(min_radius, max_radius_factor * min(labels.shape[1:]))
-    check_range("the radius clamp", min_radius, max_radius)
+    max_radius = max_radius_factor * min(labels.shape[1:])
+    check_clamp(min_radius, max_radius)
     need_grad = embedding.requires_grad and torch.is_grad_enabled()
     tensors = (embedding, points.detach(), labels, valid, batch_index)
     return _op(*tensors, threshold, margin, kernel_size, sigma, min_radius, max_radius, need_grad)[0]
 
 
+@full_precision
 def pull_push_loss_torch(
     embedding: Tensor,
     points: Tensor,
@@ -137,8 +138,8 @@ class _Circles(NamedTuple):
         labels, valid = (plane[y0:y1, x0:x1].flatten() for plane in (self.labels, self.valid))
         for circle, y, x, _ in circle_pixels(self.points, self.radii, window):
             place = (y - y0) * (x1 - x0) + x - x0
-            push = (labels[place] != self.own_label[circle]).to(torch.int64)
-            yield circle, place, torch.where(valid[place], push, 2)
+            push = (pick(labels, place) != pick(self.own_label, circle)).to(torch.int64)
+            yield circle, place, torch.where(pick(valid, place), push, 2)
 
     def weights(self) -> Tensor:
         """Weight of one pixel of each term in the image's loss, ``(n, 3)``, last column 0."""
@@ -171,14 +172,14 @@ def _tile_loss(
     # Two ways of computing the same F differ by rounding; below that, F - c has no direction.
     rounding = torch.finfo(features.dtype).eps * 16
     for circle, place, term in circles.pairs(tile.window):
-        difference = features[place] - centers[circle]
+        difference = pick(features, place) - pick(centers, circle)
         distance = difference.square().sum(1).sqrt_()
-        weight = weights[circle, term]
-        slack = (sign[term] * distance + offset[term]).clamp_(min=0)
+        weight, side = pick(weights.view(-1), 3 * circle + term), pick(sign, term)
+        slack = (side * distance + pick(offset, term)).clamp_(min=0)
         loss += torch.dot(weight, slack)
         if hinge.need_grad:
             active = (slack > 0) & (distance > rounding)
-            difference *= torch.where(active, weight * sign[term] / distance, 0)[:, None]
+            difference *= torch.where(active, weight * side / distance, 0)[:, None]
             features_grad.index_add_(0, place, difference)
             centers_grad.index_add_(0, circle, difference, alpha=-1)
     return loss, features_grad, centers_grad

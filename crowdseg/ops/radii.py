@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crowdseg.ops.batching import group_by_image
-from crowdseg.ops.checks import check_points, check_range
+from crowdseg.ops.checks import check_clamp, check_points
 
 
 def nearest_neighbor_radii(
@@ -20,15 +20,16 @@ def nearest_neighbor_radii(
         points: ``(N, 2)`` floats as (x, y), pixels.
         batch_index: ``(N,)`` the image of each point; None for one image.
         min_radius, max_radius: clamp, pixels. A lone point takes ``max_radius``; coincident points take ``min_radius``.
+            Where the limits cross, as in tiny images, ``max_radius`` holds.
 
     Returns:
         ``(N,)`` pixels, in the type of ``points``. No gradient.
 
     Raises:
-        UsageError: wrong shapes or types, an empty clamp, coordinates that are not finite.
+        UsageError: wrong shapes or types, a negative limit, coordinates that are not finite.
     """
     batch_index = check_points(points, batch_index)
-    check_range("the radius clamp", min_radius, max_radius)
+    check_clamp(min_radius, max_radius)
     return _op(points.detach(), batch_index, min_radius, max_radius)
 
 
