@@ -150,7 +150,7 @@ class Collector:
             self.add(image, split, lambda size: read(annotation, size), annotation)
 
     def dataset(self, format: str) -> Dataset:
-        self.samples.sort(key=lambda sample: natural(sample.key))
+        self.samples.sort(key=lambda sample: (natural(sample.key), sample.key))
         return Dataset(self.root, format, self.samples, self.defects)
 
     def _key(self, image: Path) -> str:
@@ -189,14 +189,20 @@ def clean_points(points: NDArray, size: Size, file: Path) -> tuple[Points, NDArr
         raise DataError(f"{file} holds {points.shape[1]} number per point, expected x and y.")
     if not np.isfinite(points).all():
         number = int((~np.isfinite(points).all(axis=1)).sum())
-        raise DataError(f"{file} holds {number} point(s) that are not finite numbers. Correct or remove them.")
+        raise DataError(
+            f"{file} holds {_points(number)} with a coordinate that is no finite number. Correct or remove it."
+        )
     corner = np.array([size[1] - 1, size[0] - 1], np.float64)
     outside = np.maximum(-points, points - corner).max(axis=1, initial=0)
     kept = np.flatnonzero(outside <= 1)
     cleaned = np.clip(points[kept], 0, corner)
     notes = []
     if len(kept) < len(points):
-        notes.append(f"{len(points) - len(kept)} point(s) outside the image, dropped")
+        notes.append(f"{_points(len(points) - len(kept))} outside the image, dropped")
     if duplicates := len(cleaned) - len(np.unique(cleaned, axis=0)):
-        notes.append(f"{duplicates} point(s) exactly on another one, kept")
+        notes.append(f"{_points(duplicates)} exactly on another one, kept")
     return cleaned, kept, notes
+
+
+def _points(number: int) -> str:
+    return f"{number} point" if number == 1 else f"{number} points"

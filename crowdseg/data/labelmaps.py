@@ -17,7 +17,7 @@ from crowdseg import files, rle
 from crowdseg.data.base import Annotation, Collector, Dataset, Reader
 from crowdseg.data.images import IMAGE_SUFFIXES
 from crowdseg.data.inner import head_point, inner_point
-from crowdseg.data.layout import files_of, folders_of, images_of, split_of, subfolder
+from crowdseg.data.layout import files_of, folders_of, images_of, split_of, split_of_root, subfolder
 from crowdseg.errors import DataError
 from crowdseg.structures import RLE, Size
 
@@ -51,7 +51,7 @@ def _items(root: Path) -> dict[str, list[Item]]:
     """Split -> items, of root itself or of its folders named after splits."""
     own = _items_in(root)
     if own:
-        return {split_of(root.name) or "train": own}
+        return {split_of_root(root): own}
     found: dict[str, list[Item]] = {}
     for folder in folders_of(root):
         if split := split_of(folder.name):

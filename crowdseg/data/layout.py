@@ -20,15 +20,16 @@ _SPLIT_WORDS = {
 
 def natural(text: str) -> list[tuple[int, int, str]]:
     """A sort key by which ``IMG_2`` comes before ``IMG_10``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def files_of(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """The files in ``folder`` with one of these lower-case suffixes, in natural order; hidden ones are left out."""
-    if not folder.is_dir():
-        return []
     wanted = set(suffixes)
-    found = [path for path in folder.iterdir() if path.suffix.lower() in wanted and not path.name.startswith(".")]
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in wanted and not path.name.startswith(".")]
+    except OSError:  # not there, not a folder, or not to be read
+        return []
     return sorted((path for path in found if path.is_file()), key=lambda path: natural(path.name))
 
 
@@ -63,11 +64,23 @@ def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
 def parts_of(root: Path, is_part: Callable[[Path], bool]) -> list[tuple[Path, str]]:
     """``(folder, split)`` of ``root`` where it is a part of a dataset, else of its folders named after splits."""
     if root.is_dir() and is_part(root):
-        return [(root, split_of(root.name) or "train")]
+        return [(root, split_of_root(root))]
     return [(folder, split) for folder in folders_of(root) if (split := split_of(folder.name)) and is_part(folder)]
 
 
 def split_of(name: str) -> str | None:
     """The split that a folder's or file's name speaks of (``train_data``, ``stage1_test``, ``val2017``), if any."""
-    words = re.findall(r"[a-z]+", name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
+    return next((_SPLIT_WORDS[word] for word in _words(name) if word in _SPLIT_WORDS), None)
+
+
+def split_of_root(root: Path) -> str:
+    """The split of a dataset's own folder: ``train`` unless its name says nothing but another split.
+
+    The user chose that name, and a folder ``test_of_crowds`` need not be a test split.
+    """
+    only_split = all(word in _SPLIT_WORDS or word in ("data", "images", "set", "stage") for word in _words(root.name))
+    return (split_of(root.name) if only_split else None) or "train"
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", name.lower())

@@ -38,7 +38,7 @@ def read(root: Path) -> Dataset:
     for split, names in listed.items():
         if missing := [name for name in names if name not in seen]:
             some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-            collector.defect(root / f"{split}.txt", f"{len(missing)} listed image(s) are not there: {some}")
+            collector.defect(root / f"{split}.txt", f"listed images that are not there ({len(missing)}): {some}")
     return collector.dataset("NWPU-Crowd")
 
 

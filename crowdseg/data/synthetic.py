@@ -150,8 +150,7 @@ def write_synthetic(
             "one image, at least 32 pixels a side, and people as lowest-highest."
         )
     out = Path(out)
-    settings = {"people": [lowest, highest], "size": list(size), "seed": seed, "version": 1}
-    _claim(out, settings)
+    _claim(out, images, {"people": [lowest, highest], "size": list(size), "seed": seed, "version": 1})
     draw = partial(_write_scene, out, people=people, size=size, seed=seed)
     if workers > 1 and images > 1:
         # spawn: a fork of a process that has started torch's threads can hang
@@ -170,15 +169,16 @@ def _tell(progress: Tick | None) -> None:
         progress(1)
 
 
-def _claim(out: Path, settings: dict) -> None:
-    """Note the settings in ``out``; refuse a folder with scenes drawn otherwise, or with somebody's data."""
+def _claim(out: Path, images: int, settings: dict) -> None:
+    """Note the settings in ``out``; refuse a folder with more or other scenes, or with somebody's data."""
     file = out / _SETTINGS_FILE
     if file.is_file():
-        if files.read_json(file) != settings:
+        there = files.read_json(file)
+        if there.pop("images", 0) > images or there != settings:
             raise UsageError(f"{out} holds a synthetic set with other settings. Delete it or choose another folder.")
     elif (out / "part_A").exists():
         raise UsageError(f"{out} holds a dataset already. Choose another folder.")
-    files.write_json(file, settings)
+    files.write_json(file, {"images": images, **settings})
 
 
 def _write_scene(out: Path, index: int, *, people: tuple[int, int], size: Size, seed: int) -> None:
