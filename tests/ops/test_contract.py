@@ -77,6 +77,18 @@ def test_layout_does_not_matter(scenes, call):
 
 
 @every_op
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_agrees_with_the_cpu(scenes, call):
+    expected, scene = call(scenes()), scenes()
+    for name, value in vars(scene).items():
+        if isinstance(value, torch.Tensor):
+            setattr(scene, name, value.cuda())
+    result = call(scene)
+    assert result.is_cuda
+    torch.testing.assert_close(result.cpu(), expected)
+
+
+@every_op
 def test_compiles_without_a_graph_break(scene, call):
     expected = call(scene)
     torch._dynamo.reset()
