@@ -23,9 +23,9 @@ class StageConfig:
     weight_decay: float = 0.0
     schedule: str = "constant"  # constant | cosine
     warmup_epochs: float = 50  # epochs before unlabelled images count
-    unlabeled_start: float = 0.0  # weight of the unlabelled loss when they begin to count
-    unlabeled_rate: float = 0.01  # its growth per epoch
-    unlabeled_max: float = 2.0  # its bound; 0 trains on the labelled part alone
+    unlabelled_start: float = 0.0  # weight of the unlabelled loss when they begin to count
+    unlabelled_rate: float = 0.01  # its growth per epoch
+    unlabelled_max: float = 2.0  # its bound; 0 trains on the labelled part alone
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class TrainConfig:
     pretrain: StageConfig = field(default_factory=lambda: StageConfig(epochs=1500, encoder_lr=1e-5))
     segment: StageConfig = field(default_factory=lambda: StageConfig(epochs=500, lr=5e-6))
     count: StageConfig = field(
-        default_factory=lambda: StageConfig(epochs=100, lr=5e-6, warmup_epochs=0, unlabeled_start=0.1)
+        default_factory=lambda: StageConfig(epochs=100, lr=5e-6, warmup_epochs=0, unlabelled_start=0.1)
     )
     xmask: XMaskConfig = field(default_factory=XMaskConfig)
 
@@ -109,7 +109,7 @@ def _published(
     weights: tuple[float, float, float],
     energy: tuple[float, float] = (0.8, 0.6),
 ) -> dict[str, Any]:
-    """A row of spec section 10. The paper's table also names a weight decay, but the published runs train without one."""
+    """A row of spec section 10. The table also names a weight decay; the published runs train without one."""
     background, unit_mass, single_peak = weights
     return {
         "count": {"epochs": epochs, "lr": lr},
@@ -146,10 +146,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             "encoder_lr": 2e-3,
             "schedule": "cosine",
             "warmup_epochs": 15,
-            "unlabeled_rate": 0.05,
-            "unlabeled_max": 1.0,
+            "unlabelled_rate": 0.05,
+            "unlabelled_max": 1.0,
         },
-        "segment": {"epochs": 40, "lr": 2e-3, "schedule": "cosine", "warmup_epochs": 15, "unlabeled_rate": 0.05},
+        "segment": {"epochs": 40, "lr": 2e-3, "schedule": "cosine", "warmup_epochs": 15, "unlabelled_rate": 0.05},
         "count": {"epochs": 20, "lr": 2e-4, "schedule": "cosine"},
         "xmask": {"momentum": 0.98, "segment_p2r_weight": 1.0},
     },

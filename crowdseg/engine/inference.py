@@ -133,8 +133,8 @@ def _core(tile: _Tile) -> slice:
 
 def _pixels(image: NDArray[np.uint8], row: _Tile, column: _Tile, device: torch.device) -> Tensor:
     """The tile ``(1, 3, H, W)``, normalised, filled at the right and bottom with the mean colour."""
-    part = np.ascontiguousarray(image[row.start : row.end, column.start : column.end])
-    pixels = normalise(torch.from_numpy(part).to(device).permute(2, 0, 1)[None])
+    part = image[row.start : row.end, column.start : column.end]
+    pixels = normalise(torch.tensor(part, device=device).permute(2, 0, 1)[None])
     fill = (0, column.end - column.start - part.shape[1], 0, row.end - row.start - part.shape[0])
     return F.pad(pixels, fill)
 

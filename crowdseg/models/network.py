@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,8 +86,8 @@ def receptive_radius(network: Network) -> int:
     return int(-(-reach // PAD_TO)) * PAD_TO
 
 
-def _first(value: object) -> int:
-    return int(value[0] if isinstance(value, tuple) else value)  # type: ignore[call-overload]
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def normalise(images: Tensor) -> Tensor:
