@@ -1,5 +1,96 @@
+"""``crowdseg eval``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+
+class Split(str, Enum):
+    """The parts of a dataset."""
+
+    test = "test"
+    val = "val"
+    train = "train"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder. Default: the newest one under ./runs.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="A dataset as downloaded. Default: the one the run was trained on.", show_default=False),
+    ] = None,
+    data_option: Annotated[
+        Path | None, typer.Option("--data", metavar="DATA", help="The dataset, with --predictions or without RUN.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Part of the dataset to score.")] = Split.test,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score this file of another tool instead: COCO JSON, CSV of counts or points, NWPU text."),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="prep-masks folder, truth where the dataset has no masks of its own.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: runs/eval/NAME.")] = None,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this count.")] = 0.5,
+    tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Score a run, or another tool's predictions: counts, positions and masks.
+
+    Writes metrics.json, per_image.csv and counts.png, a plot of predicted against true counts.
+    """
+    import json
+
+    from crowdseg.engine import evaluate as evaluate_
+    from crowdseg.report import console, evaluation
+
+    run, data = _sort_out(run, data, data_option, predictions)
+    result = evaluate_(
+        run,
+        data,
+        split=split.value,
+        predictions=predictions,
+        masks=masks,
+        min_score=min_score,
+        tile=tile,
+        device=device,
+    )
+    suffix = "" if split is Split.test else f"-{split.value}"
+    folder = out or Path("runs/eval") / f"{result.name}{suffix}"
+    written = evaluation.write(result, folder)
+    if as_json:
+        typer.echo(json.dumps(evaluation.document(result), indent=2))
+    else:
+        console.out.print(evaluation.table(result))
+    console.err.print(f"Written to {folder}: {', '.join(path.name for path in written)}", highlight=False, markup=False)
+
+
+def _sort_out(
+    run: Path | None, data: Path | None, data_option: Path | None, predictions: Path | None
+) -> tuple[Path | None, Path | None]:
+    """Run and dataset; a lone first argument may be either."""
+    from crowdseg.errors import UsageError
+
+    if data is not None and data_option is not None:
+        raise UsageError(f"Two datasets are named: {data} and {data_option}. Name one.")
+    data = data or data_option
+    if run is not None and data is None and (predictions is not None or not _is_run(run)) and run.exists():
+        return None, run
+    return run, data
+
+
+def _is_run(path: Path) -> bool:
+    """Whether this is a run's folder, or a file in one."""
+    return (path / "weights.json").is_file() or (path.parent / "weights.json").is_file()

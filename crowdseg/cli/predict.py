@@ -1,5 +1,104 @@
+"""``crowdseg predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from crowdseg.engine.predicting import PredictedImages
+
+BROKEN_SHOWN = 5
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.command("predict")(predict)
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES",
+            help="Images, folders of images or patterns in quotes; after them, if not the newest under ./runs, a run's "
+            "folder.",
+            show_default=False,
+        ),
+    ],
+    run: Annotated[Path | None, typer.Option(help="The run's folder, in place of the last argument.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: runs/predict/NAME.")] = None,
+    save_masks: Annotated[bool, typer.Option("--save-masks", help="Write label maps as PNG.")] = False,
+    overlays: Annotated[bool, typer.Option(help="Write pictures of the masks over the images.")] = True,
+    count_only: Annotated[bool, typer.Option("--count-only", help="No masks: counts and points, faster.")] = False,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this are reported.")] = 0.5,
+    tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Count and segment the people in images.
+
+    Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) and overlays.
+    """
+    from crowdseg.engine import load
+    from crowdseg.engine.image_files import find_images
+    from crowdseg.engine.predicting import predict_images
+    from crowdseg.errors import UsageError
+    from crowdseg.report.console import err
+    from crowdseg.report.prediction import PredictionWriter
+
+    if count_only and save_masks:
+        raise UsageError("--count-only draws no masks: leave it out, or leave out --save-masks.")
+    sources, run = _sort_out(sources, run)
+    images = find_images(sources)
+    model = load(run, device=device)
+    folder = out or Path("runs/predict") / _name(sources)
+    options = {} if tile is None else {"tile": tile}
+    info = {"model": model.name, "run": str(model.run), "min_score": min_score}
+    with PredictionWriter.open(folder, save_masks=save_masks, overlays=overlays, info=info) as writer:
+        result = predict_images(model, images, writer.add, min_score=min_score, masks=not count_only, **options)
+    _print(result, as_json)
+    err.print(f"{model.name}: written to {folder}", highlight=False, markup=False)
+    _report_broken(result)
+
+
+def _sort_out(sources: list[str], run: Path | None) -> tuple[list[str], Path | None]:
+    """Images and run; the last of several arguments is the run if it is one."""
+    last = Path(sources[-1])
+    if run is None and len(sources) > 1 and ((last / "weights.json").is_file() or last.suffix == ".safetensors"):
+        return sources[:-1], last
+    return sources, run
+
+
+def _name(sources: list[str]) -> str:
+    """For the output folder: that of the first file, folder, or folder around the pattern."""
+    first = Path(sources[0])
+    if first.is_dir():
+        return first.resolve().name or "images"
+    return first.stem if first.is_file() else first.parent.resolve().name.strip("*?[]") or "images"
+
+
+def _print(result: PredictedImages, as_json: bool) -> None:
+    import json
+
+    from crowdseg.report import prediction
+    from crowdseg.report.console import out
+
+    if as_json:
+        typer.echo(json.dumps(prediction.document(result), indent=2))
+    elif out.is_terminal:
+        out.print(prediction.table(result))
+    else:
+        typer.echo(prediction.lines(result), nl=False)
+
+
+def _report_broken(result: PredictedImages) -> None:
+    from crowdseg.errors import PartialFailure
+
+    if result.broken:
+        reasons = [f"\n  {reason}" for _, reason in result.broken[:BROKEN_SHOWN]]
+        more = "" if len(result.broken) <= BROKEN_SHOWN else f"\n  and {len(result.broken) - BROKEN_SHOWN} more"
+        total = len(result.broken) + len(result.counts)
+        raise PartialFailure(f"{len(result.broken)} of {total} images could not be read:{''.join(reasons)}{more}")

@@ -96,9 +96,11 @@ def _table(text: str, delimiter: str, people: People) -> list[tuple[int, list[st
     """Line number and cells of the rows that are not blank."""
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     try:
-        rows = [(reader.line_num, row) for row in reader if row]
+        rows = [(reader.line_num, row) for row in reader if "".join(row).strip()]
     except csv.Error as error:
         raise people.error(f"line {reader.line_num}", f"is not CSV ({error})") from error
+    if not rows:
+        raise people.error("line 1", "is the first of nothing but blank lines")
     return rows
 
 

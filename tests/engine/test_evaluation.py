@@ -7,7 +7,7 @@ import pytest
 import crowdseg.engine
 from crowdseg import rle
 from crowdseg.data import Dataset
-from crowdseg.engine.evaluate import evaluate
+from crowdseg.engine.evaluation import evaluate
 from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import Prediction, Sample
 
