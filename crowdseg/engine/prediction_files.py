@@ -123,8 +123,10 @@ def _read_points(rows: Sequence[tuple[int, list[str]]], people: People) -> bool:
         where = f"line {line}"
         if len(row) not in (3, 4):
             raise people.error(where, f"has {len(row)} columns, expected image,x,y or image,x,y,score")
-        x, y, score = (number(value, people, where) for value in [*row[1:], "1"][:3])
-        people.add(people.find(row[0]), (x, y), score)
+        key = people.find(row[0])
+        if "".join(row[1:]).strip():  # a name alone says that nobody was found
+            x, y, score = (number(value, people, where) for value in [*row[1:], "1"][:3])
+            people.add(key, (x, y), score)
     return False
 
 

@@ -46,7 +46,7 @@ def test_counts(tmp_path, crowd, heading):
 
 @pytest.mark.parametrize("heading", ["image,x,y,score\n", ""])
 def test_points_table_lists_people_not_images(tmp_path, crowd, heading):
-    found = read(tmp_path, crowd, heading + "test/IMG_1,1.5,2,0.75\ntest/IMG_1,3,4,0.5\n")
+    found = read(tmp_path, crowd, heading + "test/IMG_1,1.5,2,0.75\ntest/IMG_1,3,4,0.5\ntrain/IMG_3,,,\n")
     first = found.predictions["test/IMG_1"]
     assert first.points.tolist() == [[1.5, 2], [3, 4]] and first.scores.tolist() == [0.75, 0.5]
     assert found.absent == ["test/IMG_2"] and found.predictions["test/IMG_2"].count == 0 and found.located

@@ -1,0 +1,122 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import crowdseg.engine
+from crowdseg import cli, files
+from crowdseg.structures import Prediction
+
+
+class FakeModel:
+    """Finds the person at (5, 5) and one who is not there."""
+
+    name, run = "count-fake", Path("runs/count/fake")
+
+    def __init__(self, data: Path) -> None:
+        self.record = {"data": {"root": str(data)}}
+
+    def predict(self, image, *, min_score, masks):
+        labels = np.zeros((20, 30), np.int32)
+        labels[3:8, 3:8], labels[14:17, 24:27] = 1, 2
+        return Prediction((20, 30), np.array([[5.0, 5.0], [25, 15]]), np.array([0.9, 0.8], np.float32), labels)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """Label maps: test image a with one person, b with two, c of the training part with nobody."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "crowd"
+    for name, people in {"test/a": 1, "test/b": 2, "train/c": 0}.items():
+        labels = np.zeros((20, 30), np.uint8)
+        for label in range(1, people + 1):
+            labels[3:8, 10 * label - 7 : 10 * label - 2] = label
+        split, stem = name.split("/")
+        for kind, array in (("images", np.zeros((20, 30, 3), np.uint8)), ("masks", labels)):
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / split / kind / f"{stem}.png")
+    monkeypatch.setattr(crowdseg.engine, "load", lambda run=None, device="auto": FakeModel(folder))
+    return folder
+
+
+def run(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command line."""
+    monkeypatch.setattr("sys.argv", ["crowdseg", *map(str, arguments)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    captured = capsys.readouterr()
+    return done.value.code or 0, captured.out, captured.err
+
+
+def test_table_and_files(capsys, monkeypatch, data):
+    code, out, err = run(capsys, monkeypatch, "eval")
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
+    figures = {row[1]: row[2] for row in rows}
+    assert figures["MAE"] == "0.50" and figures["RMSE"] == "0.71" and figures["bias"] == "+0.50"
+    assert figures["NAE"] == "50.00 %" and figures["F1 within sigma_s"] == "57.14 %"
+    assert figures["Mean IoU C"] == "66.67 %" and figures["mask AP50"] == "66.34 %"
+    folder = Path("runs/eval/count-fake")
+    assert "count-fake on crowd · test · 2 images" in out and str(folder) in err
+    images = list(csv.DictReader((folder / "per_image.csv").open()))
+    assert [(row["image"], row["true"], row["predicted"], row["masks"]) for row in images] == [
+        ("test/images/a", "1", "2.0", "1"),
+        ("test/images/b", "2", "2.0", "2"),
+    ]
+    assert Image.open(folder / "counts.png").size == (900, 900)
+
+
+def test_json_is_the_file_and_knows_no_nan(capsys, monkeypatch, data):
+    code, out, _ = run(capsys, monkeypatch, "eval", "--split", "train", "--json")
+    document = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
+    assert code == 0 and document == files.read_json(Path("runs/eval/count-fake-train/metrics.json"))
+    # Nobody is there: two are too many, and what would divide by nobody is not defined.
+    assert document["counting"]["mae"] == 2 and document["counting"]["nae"] is None
+    assert document["localization"]["4 px"]["recall"] is None and document["localization"]["4 px"]["precision"] == 0
+    assert document["instances"]["mean_iou_c"] is None and document["instances"]["ap"] is None
+    code, out, _ = run(capsys, monkeypatch, "eval", "--split", "train")
+    assert code == 0 and "n/a" in out and "nan" not in out.lower()
+
+
+@pytest.mark.parametrize("form", ["positional", "option"])
+def test_predictions_of_another_tool(capsys, monkeypatch, data, form):
+    Path("tool.csv").write_text("image,count\na,1\nb,5\n")
+    where = [data] if form == "positional" else ["--data", data]
+    code, out, _ = run(capsys, monkeypatch, "eval", "--predictions", "tool.csv", "--json", *where)
+    document = json.loads(out)
+    assert code == 0 and document["counting"]["bias"] == 1.5
+    assert document["localization"] == {} and document["instances"] is None
+    assert Path("runs/eval/tool/counts.png").is_file()
+    code, out, _ = run(capsys, monkeypatch, "eval", "--predictions", "tool.csv", *where)
+    assert code == 0 and "no positions" in out and "no masks to compare" in out
+
+
+def test_a_lone_dataset_is_not_taken_for_a_run(capsys, monkeypatch, data):
+    asked = []
+    monkeypatch.setattr(
+        crowdseg.engine, "load", lambda run=None, device="auto": asked.append(run) or FakeModel(Path("elsewhere"))
+    )
+    assert run(capsys, monkeypatch, "eval", data, "--out", "here")[0] == 0
+    files.write_json(Path("runs/seg/mine/weights.json"), {})
+    assert run(capsys, monkeypatch, "eval", "runs/seg/mine", data)[0] == 0
+    assert asked == [None, Path("runs/seg/mine")]
+    assert Path("here/metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--predictions", "tool.csv"], 2, "--data DATA"),
+        (["--split", "val"], 2, "no annotated images in its val split"),
+        (["run", "crowd", "--data", "crowd"], 2, "Two datasets are named"),
+        (["crowd", "--predictions", "nowhere.csv"], 2, "nowhere.csv is not there"),
+        (["crowd", "--predictions", "crowd/test/images/a.png"], 1, "not readable text"),
+    ],
+)
+def test_requests_that_make_no_sense(capsys, monkeypatch, data, arguments, code, message):
+    Path("tool.csv").write_text("a,1\nb,5\n")
+    got, out, err = run(capsys, monkeypatch, "eval", *arguments)
+    assert (got, out) == (code, "") and message in err and not Path("runs").exists()

@@ -1,0 +1,174 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+import crowdseg.engine
+from crowdseg import cli, files, rle
+from crowdseg.data import Dataset
+from crowdseg.engine.prediction_files import read_predictions
+from crowdseg.errors import UsageError
+from crowdseg.structures import Prediction, Sample
+
+
+class FakeModel:
+    """Finds two people, each a square, in every image; the second one scores 0.3."""
+
+    name, record = "fake", {}
+
+    def __init__(self, run=None):
+        self.run, self.asked = Path(run or "runs/count/newest"), []
+
+    def predict(self, image, *, min_score=0.5, masks=True, **options):
+        assert image.dtype == np.uint8 and image.ndim == 3
+        self.asked.append({"min_score": min_score, "masks": masks, **options})
+        labels = np.zeros(image.shape[:2], np.int32)
+        labels[1:5, 1:5], labels[6:9, 6:9] = 1, 2
+        points, scores = np.array([[2.5, 2.5], [7.0, 7.0]]), np.array([0.9, 0.3], np.float32)
+        return Prediction(image.shape[:2], points, scores, labels if masks else None).above(min_score)
+
+
+@pytest.fixture
+def model(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    loaded = []
+    monkeypatch.setattr(
+        crowdseg.engine, "load", lambda run=None, device="auto": loaded.append(FakeModel(run)) or loaded[-1]
+    )
+    return loaded
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    for name in ("IMG_2.jpg", "IMG_10.png", "A day/IMG_1.jpg"):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)).save(file)
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.jpg").write_text("no image")
+    return folder
+
+
+def run(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command line."""
+    monkeypatch.setattr("sys.argv", ["crowdseg", *map(str, arguments)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    captured = capsys.readouterr()
+    return done.value.code or 0, captured.out, captured.err
+
+
+def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
+    pytest.importorskip("crowdseg.report.overlay")
+    code, out, _ = run(capsys, monkeypatch, "predict", photos, "--save-masks")
+    assert code == 0
+    assert out == "A day/IMG_1.jpg\t1\nIMG_2.jpg\t1\nIMG_10.png\t1\n"
+    folder = Path("runs/predict/photos")
+    names = ["A day/IMG_1", "IMG_2", "IMG_10"]
+    assert list(csv.reader((folder / "counts.csv").open()))[1] == ["A day/IMG_1.jpg", "1"]
+    for name in names:
+        labels = files.read_label_map(folder / "masks" / f"{name}.png")
+        assert (labels.shape, labels.sum()) == ((20, 30), 16)
+        assert Image.open(folder / "overlays" / f"{name}.jpg").size == (30, 20)
+    assert {path.name for path in folder.iterdir()} == {"counts.csv", "predictions.json", "masks", "overlays"}
+
+
+def test_predictions_are_a_coco_file_and_its_annotations_are_results(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--min-score", "0.1", "--out", "there")
+    coco = COCO("there/predictions.json")
+    assert [image["file_name"] for image in coco.dataset["images"]] == ["A day/IMG_1.jpg", "IMG_2.jpg", "IMG_10.png"]
+    assert coco.dataset["info"]["min_score"] == 0.1 and coco.dataset["info"]["model"] == "fake"
+    first, second = coco.loadAnns(coco.getAnnIds(imgIds=2))
+    assert (first["bbox"], first["area"], first["point"]) == ([1, 1, 4, 4], 16, [2.5, 2.5])
+    assert (second["score"], coco.annToMask(second).sum()) == (0.300000012, 9)
+    results = coco.loadRes(coco.dataset["annotations"])
+    assert len(results.getAnnIds()) == 6
+    assert not Path("there/overlays").exists()
+
+
+def test_what_was_written_is_read_back(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--min-score", "0", "--out", "there")
+    sample = Sample("photos/IMG_2", photos / "IMG_2.jpg", (20, 30), np.zeros((0, 2)))
+    dataset = Dataset(photos, "folder", [sample, Sample("IMG_10", photos / "IMG_10.png", (20, 30), None)])
+    dataset.samples.append(Sample("A day/IMG_1", photos / "A day/IMG_1.jpg", (20, 30), None))
+    expected = FakeModel().predict(np.zeros((20, 30, 3), np.uint8), min_score=0)
+    read = read_predictions("there/predictions.json", dataset).predictions["photos/IMG_2"]
+    assert np.array_equal(read.points, expected.points) and np.array_equal(read.scores, expected.scores)
+    assert read.masks() == rle.from_label_map(expected.labels, 2)
+    counts = read_predictions("there/counts.csv", dataset)
+    assert [prediction.count for prediction in counts.predictions.values()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("as_option", [False, True])
+def test_run_after_the_images_or_as_option(capsys, monkeypatch, model, photos, tmp_path, as_option):
+    chosen = tmp_path / "runs/seg/mine"
+    files.write_json(chosen / "weights.json", {})
+    arguments = ["--run", chosen] if as_option else [chosen]
+    code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", *arguments, "--no-overlays", "--tile", 512)
+    assert code == 0 and out == "IMG_2.jpg\t1\n" and model[0].run == chosen
+    assert model[0].asked == [{"min_score": 0.5, "masks": True, "tile": 512}]
+    assert Path("runs/predict/IMG_2/counts.csv").is_file()
+
+
+def test_patterns_quoted_or_expanded_by_the_shell(capsys, monkeypatch, model, photos):
+    code, out, _ = run(capsys, monkeypatch, "predict", f"{photos}/**/*.jpg", "--no-overlays")
+    assert code == 0 and out.split("\n")[:2] == ["A day/IMG_1.jpg\t1", "IMG_2.jpg\t1"]
+    code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--no-overlays")
+    assert code == 0 and out == "IMG_2.jpg\t1\nIMG_10.png\t1\n"
+
+
+def test_broken_images_do_not_stop_the_others(capsys, monkeypatch, model, photos):
+    (photos / "IMG_3.jpg").write_bytes(b"\xff\xd8 nothing")
+    code, out, err = run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--json")
+    assert code == 3 and "1 of 4 images could not be read" in err and "IMG_3.jpg" in err
+    document = json.loads(out)
+    assert document["total"] == 3 and [each["image"] for each in document["broken"]] == ["IMG_3.jpg"]
+    assert Path("runs/predict/photos/counts.csv").read_text().count("\n") == 4
+
+
+def test_count_only_draws_no_masks(capsys, monkeypatch, model, photos):
+    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--count-only", "--no-overlays")
+    assert code == 0 and not any(asked["masks"] for asked in model[0].asked)
+    document = json.loads(Path("runs/predict/photos/predictions.json").read_text())
+    assert document["annotations"][0]["point"] == [2.5, 2.5] and "segmentation" not in document["annotations"][0]
+
+
+def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(capsys, monkeypatch, model, photos):
+    Image.open(photos / "IMG_2.jpg").save(photos / "IMG_2.png")
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--save-masks")
+    assert len(list(Path("runs/predict/photos/masks").rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is not there"),
+        (["empty"], "empty holds no images"),
+        (["empty/*.jpg"], "empty/*.jpg holds no images"),
+        (["photos", "--count-only", "--save-masks"], "--count-only draws no masks"),
+    ],
+)
+def test_requests_that_make_no_sense(capsys, monkeypatch, model, photos, arguments, message):
+    Path("empty").mkdir()
+    code, out, err = run(capsys, monkeypatch, "predict", *arguments)
+    assert code == 2 and message in err and out == "" and not Path("runs").exists()
+
+
+def test_without_a_run_nothing_is_written(capsys, monkeypatch, model, photos):
+    def no_run(run=None, device="auto"):
+        raise UsageError("There is no trained run under ./runs.")
+
+    monkeypatch.setattr(crowdseg.engine, "load", no_run)
+    code, _, err = run(capsys, monkeypatch, "predict", photos)
+    assert code == 2 and "no trained run" in err and not Path("runs").exists()
+
+
+def test_nothing_is_left_half_written(capsys, monkeypatch, model, photos):
+    monkeypatch.setattr(FakeModel, "predict", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    assert code == 130 and list(Path("runs/predict/photos").iterdir()) == []
