@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.losses.mask_constraint import Instances, check_label_map
-from crowdseg.ops.batching import compute_dtype
+from crowdseg.losses.instances import Instances, check_label_map
 from crowdseg.ops.checks import check_float_map
+from crowdseg.ops.precision import compute_dtype
 
 
 class PointMaskConsistency(NamedTuple):

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crowdseg.ops.batching import compute_dtype, group_by_image
+from crowdseg.ops.batching import group_by_image
 from crowdseg.ops.checks import check_map, check_per_point, check_points, require
 from crowdseg.ops.p2r_targets import p2r_targets
+from crowdseg.ops.precision import compute_dtype
 
 
 def p2r_loss(

@@ -1,17 +1,11 @@
 """Ragged batches: the points of B images in one ``(N, 2)`` tensor, and each point's image in ``batch_index`` ``(N,)``,
 in any order."""
 
-import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
-
 import torch
 from torch import Tensor
 
 from crowdseg.ops.checks import require
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from crowdseg.ops.precision import exact
 
 
 def group_by_image(points: Tensor, batch_index: Tensor, batch_size: int) -> list[Tensor]:
@@ -41,30 +35,3 @@ def nearest_pixel(points: Tensor, size: tuple[int, int]) -> Tensor:
     """The pixel of an ``(H, W)`` image nearest to each point, ``(N, 2)`` int64 as (x, y); halves round to even."""
     limit = torch.tensor([size[1] - 1, size[0] - 1], device=points.device)
     return torch.minimum(exact(points).round().clamp(min=0), limit).to(torch.int64)
-
-
-def pick(table: Tensor, index: Tensor) -> Tensor:
-    """``table[index]`` for an ``(M,)`` index; on a CPU eight times faster."""
-    return table.index_select(0, index)
-
-
-def exact(tensor: Tensor) -> Tensor:
-    """In the widest float type of its device: geometry that decides a label is done in it, so that float32 and float64
-    inputs decide alike."""
-    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type in which embeddings of ``dtype`` are summed: float64 stays, everything else is float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def full_precision(reference: Callable[P, R]) -> Callable[P, R]:
-    """Keep autocast, which would sum in half precision, out of a reference; its first argument is a tensor."""
-
-    @functools.wraps(reference)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.autocast(args[0].device.type, enabled=False):  # type: ignore[attr-defined]
-            return reference(*args, **kwargs)
-
-    return run

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, full_precision, group_by_image
+from crowdseg.ops.batching import group_by_image
 from crowdseg.ops.checks import check_blur, check_float_map, check_points, check_size
 from crowdseg.ops.feature_map import Blur, CenterFeatures
+from crowdseg.ops.precision import compute_dtype, exact, full_precision
 
 
 def smoothed_center_features(
@@ -69,7 +70,7 @@ def smoothed_center_features_backward_torch(
     wide = grad.to(compute_dtype(grad.dtype))
     like = wide.new_empty(1).expand(embedding.shape)
     centers = CenterFeatures(exact(points), batch_index, (height, width), like, Blur(kernel_size, sigma))
-    return centers.spread(wide).to(embedding.dtype).contiguous()
+    return centers.spread(wide).to(embedding.dtype)
 
 
 _op = torch.library.custom_op("crowdseg::smoothed_center_features", smoothed_center_features_torch, mutates_args=())

@@ -6,12 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import exact, pick
+from crowdseg.ops.checks import require
+from crowdseg.ops.precision import exact
 
 # A neighbour's head lies exactly on the rim; the slack makes every precision count it as inside (paper section 2).
 RIM_SLACK = 1e-6
 # Pixels looked at in one go. Bounds every temporary; larger chunks are not faster on a CPU.
 CHUNK = 1 << 18
+
+
+def pick(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]`` for an ``(M,)`` index; on a CPU eight times faster."""
+    return table.index_select(0, index)
 
 
 class Pixels(NamedTuple):
@@ -31,6 +37,7 @@ def circle_pixels(points: Tensor, radii: Tensor, window: tuple[int, int, int, in
         radii: ``(N,)`` pixels, infinity allowed.
         window: ``(y0, y1, x0, x1)``, half open.
     """
+    require(bool((radii >= 0).all()), "radii holds negative or NaN values; they must be pixels, 0 or more")
     y0, y1, x0, x1 = window
     points, radii = exact(points), exact(radii)
     reach2 = radii**2 * (1 + RIM_SLACK)

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, full_precision, group_by_image, pick
+from crowdseg.ops.batching import group_by_image
 from crowdseg.ops.checks import check_blur, check_float_map, check_per_point, check_points, check_size, require
-from crowdseg.ops.circles import Claims, circle_pixels
+from crowdseg.ops.circles import Claims, circle_pixels, pick
 from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
+from crowdseg.ops.precision import compute_dtype, exact, full_precision
 
 
 def energy_labels(
@@ -34,7 +35,7 @@ def energy_labels(
     Args:
         embedding: ``(B, D, h, w)`` floats; bfloat16 and float16 are summed in float32.
         points: ``(N, 2)`` floats as (x, y), pixels of the full image.
-        radii: ``(N,)`` pixels.
+        radii: ``(N,)`` pixels, not negative.
         size: ``(H, W)`` of the full image.
         batch_index: ``(N,)`` the image of each point; None for one image.
         claim_circle: ``(N,)`` bool, True for points that claim their whole circle; None for none.
@@ -44,7 +45,7 @@ def energy_labels(
         ``(B, H, W)`` int32: 0 background, else 1 + the point's index within its image. No gradient.
 
     Raises:
-        UsageError: wrong shapes or types, coordinates that are not finite, an image index outside the batch.
+        UsageError: wrong shapes or types, infinite coordinates, negative radii, an image index outside the batch.
     """
     batch_index = check_points(points, batch_index)
     check_float_map("embedding", embedding, "B, D, h, w", points)

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import exact, group_by_image, index_within_image
+from crowdseg.ops.batching import group_by_image, index_within_image
 from crowdseg.ops.checks import check_per_point, check_points, check_size, require
 from crowdseg.ops.circles import Claims, circle_pixels
+from crowdseg.ops.precision import exact
 
 
 def exclusion_labels(
@@ -18,7 +19,7 @@ def exclusion_labels(
 
     Args:
         points: ``(N, 2)`` floats as (x, y), pixels; may lie outside the image.
-        radii: ``(N,)`` pixels; infinity reaches the whole image.
+        radii: ``(N,)`` pixels, not negative; infinity reaches the whole image.
         size: ``(H, W)``.
         batch_index: ``(N,)`` the image of each point; None for one image.
         batch_size: B, the number of images.
@@ -27,7 +28,7 @@ def exclusion_labels(
         ``(B, H, W)`` int32: 0 where no circle is, else 1 + the point's index within its image.
 
     Raises:
-        UsageError: wrong shapes or types, coordinates that are not finite, an image index outside the batch.
+        UsageError: wrong shapes or types, infinite coordinates, negative radii, an image index outside the batch.
     """
     batch_index = check_points(points, batch_index)
     check_per_point("radii", radii, points)
@@ -44,7 +45,7 @@ def exclusion_labels_torch(
     claims = Claims(batch_size * height * width, like=exact(points[:0]))
     for circle, y, x, distance2 in circle_pixels(points, radii, (0, height, 0, width)):
         claims.add((batch_index[circle] * height + y) * width + x, distance2, circle)
-    # The last place of the table is found by owner -1.
+    # Nobody, owner -1, finds the table's last entry.
     label = torch.cat([rank + 1, rank.new_zeros(1)]).to(torch.int32)
     return label[claims.owner].view(batch_size, height, width)
 

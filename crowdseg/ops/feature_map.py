@@ -83,7 +83,7 @@ class CenterFeatures:
         cells = grad.new_zeros(self.batch * self.height * self.width, self.depth)
         for index, weight, part in self._chunks():
             cells.index_add_(0, index.flatten(), (weight[:, :, None] * grad[part, None]).flatten(0, 1))
-        return cells.view(self.batch, self.height, self.width, self.depth).permute(0, 3, 1, 2)
+        return cells.view(self.batch, self.height, self.width, self.depth).permute(0, 3, 1, 2).contiguous()
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Per part of the points: the cells each reads ``(n, K)``, in the flattened embedding, and their weights."""

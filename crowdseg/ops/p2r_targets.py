@@ -106,4 +106,4 @@ _op = torch.library.custom_op("crowdseg::p2r_targets", p2r_targets_torch, mutate
 
 @_op.register_fake
 def _(logits, points, batch_index, *settings):
-    return torch.empty_like(logits), torch.empty_like(logits, dtype=torch.int32)
+    return logits.new_empty(logits.shape), logits.new_empty(logits.shape, dtype=torch.int32)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import compute_dtype, exact, full_precision, group_by_image, nearest_pixel, pick
+from crowdseg.ops.batching import group_by_image, nearest_pixel
 from crowdseg.ops.checks import check_blur, check_clamp, check_float_map, check_map, check_points, require
-from crowdseg.ops.circles import circle_pixels
+from crowdseg.ops.circles import circle_pixels, pick
 from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
+from crowdseg.ops.precision import compute_dtype, exact, full_precision
 from crowdseg.ops.radii import nearest_neighbor_radii_torch
 
 
@@ -102,7 +103,7 @@ def pull_push_loss_torch(
     centers = reader.read(wide)
     image_tiles = list(tiles(size, wide, blur))
     loss = wide.new_zeros(())
-    grad, center_grad = torch.zeros(wide.shape).to(wide), torch.zeros_like(centers)
+    grad, center_grad = wide.new_zeros(wide.shape), torch.zeros_like(centers)
     hinge = _Hinge(threshold - margin, threshold + 4 * margin, need_grad)
     for image, group in enumerate(groups):
         own = group[candidate[group]]

@@ -33,6 +33,8 @@ def select(scene, image):
 @pytest.mark.parametrize("needs_grad", [False, True])
 def test_opcheck(scenes, counts, needs_grad):
     s = scenes(counts=counts, cells=(3, 4), depth=2)
+    s.embedding = s.embedding.to(memory_format=torch.channels_last)
+    s.logits = s.logits.transpose(1, 2).contiguous().transpose(1, 2)
     embedding = s.embedding.requires_grad_(needs_grad)
     registered = torch.ops.crowdseg
     opcheck(registered.nearest_neighbor_radii, (s.points, s.batch_index, 3.0, 9.0))
@@ -150,6 +152,8 @@ def test_refuses_a_batch_index_of_another_length(scene, call):
     "message, call",
     [
         ("radii must have one", lambda s: ops.exclusion_labels(s.points, s.radii[1:], s.size, s.batch_index, 4)),
+        ("radii holds neg", lambda s: ops.exclusion_labels(s.points, -s.radii, s.size, s.batch_index, 4)),
+        ("radii holds neg", lambda s: ops.energy_labels(s.embedding, s.points, s.radii / 0 * 0, s.size, s.batch_index)),
         ("size must be", lambda s: ops.exclusion_labels(s.points, s.radii, (0, 4), s.batch_index, 4)),
         ("must not be negative", lambda s: ops.exclusion_labels(s.points, s.radii, s.size, s.batch_index, -1)),
         ("must not be negative", lambda s: ops.nearest_neighbor_radii(s.points, min_radius=-1)),
