@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from crowdseg import rle
-from crowdseg.engine.image_names import CocoIds, person_category
+from crowdseg.data import head_point, inner_point
+from crowdseg.engine.image_names import person_category
 from crowdseg.engine.people import People, number
 from crowdseg.structures import RLE, Size
 
@@ -26,18 +27,20 @@ def read_coco(document: Any, people: People) -> bool:
     category = person_category(document) if whole else keys.person
     sizes = {sample.key: sample.size for sample in people.wanted}
     masked = [bool(record.get("segmentation")) for record in records]
+    any_masked = any(masked)
     for index, record in enumerate(records):
         where = f"annotation {index + 1}"
         if "image_id" not in record:
             raise people.error(where, "has no image_id")
         key = keys.find(record["image_id"], where)
-        if key is None or (category is not None and record.get("category_id", category) != category):
+        other = category is not None and record.get("category_id", category) != category
+        if key is None or other or record.get("iscrowd"):
             continue
-        if any(masked) and not masked[index]:
+        if any_masked and not masked[index]:
             raise people.error(where, "has no segmentation although others have one")
         mask = _mask(record, sizes[key], people, where) if masked[index] else None
         score = number(record.get("score", 1.0), people, where)
-        people.add(key, _point(record, mask, people, where), score, mask)
+        people.add(key, _point(record, mask, keys.heads, people, where), score, mask)
     _totals(images, keys, people)
     return bool(images)
 
@@ -50,8 +53,8 @@ class _Keys:
         self._own = {
             str(image.get("id")): people.find(str(image.get("file_name", image.get("id")))) for image in images
         }
-        self._coco = CocoIds() if images else people.names.coco()
-        self.person = self._coco.person
+        self._coco = people.names.coco()
+        self.person, self.heads = self._coco.person, self._coco.heads
 
     def find(self, image_id: Any, where: str) -> str | None:
         name = str(image_id)
@@ -73,17 +76,24 @@ def _mask(record: dict[str, Any], size: Size, people: People, where: str) -> RLE
     return mask
 
 
-def _point(record: dict[str, Any], mask: RLE | None, people: People, where: str) -> tuple[float, float]:
-    """The person's point; else the centre of the box, in coordinates whose integers are pixel centres."""
-    values = record.get("point") or record.get("bbox")
-    if values is None and mask is not None:
-        x0, y0, x1, y1 = rle.boxes([mask])[0]
-        values = (x0, y0, x1 - x0, y1 - y0)
-    expected = 2 if record.get("point") else 4
-    if not isinstance(values, (list, tuple)) or len(values) != expected:
-        raise people.error(where, "has neither a point [x, y] nor a bbox [x, y, w, h] nor a segmentation")
-    x, y, *sides = (number(value, people, where) for value in values)
-    return (x + sides[0] / 2 - 0.5, y + sides[1] / 2 - 0.5) if sides else (x, y)
+def _point(record: dict[str, Any], mask: RLE | None, heads: bool, people: People, where: str) -> tuple[float, float]:
+    """The person's point: as given, else made from the mask as the dataset's own are, else the centre of the box."""
+    if "point" in record:
+        x, y = _numbers(record["point"], 2, people, where)
+        return x, y
+    if mask is not None and rle.area([mask])[0]:
+        return (head_point if heads else inner_point)(rle.to_mask(mask))
+    if "bbox" not in record:
+        raise people.error(where, "has neither a point [x, y] nor a bbox [x, y, w, h] nor a mask with a pixel")
+    x, y, width, height = _numbers(record["bbox"], 4, people, where)
+    # From pixel edges to coordinates whose integers are pixel centres.
+    return x + width / 2 - 0.5, y + height / 2 - 0.5
+
+
+def _numbers(values: Any, expected: int, people: People, where: str) -> list[float]:
+    if not isinstance(values, list) or len(values) != expected:
+        raise people.error(where, f"has {values!r} where {expected} numbers are expected")
+    return [number(value, people, where) for value in values]
 
 
 def _totals(images: list[dict[str, Any]], keys: _Keys, people: People) -> None:

@@ -15,18 +15,30 @@ from crowdseg.structures import Sample
 
 @dataclass
 class CocoIds:
-    """Image id (as text) -> key, and the id of the category ``person`` where there are several categories."""
+    """What the dataset's COCO files say.
+
+    Attributes:
+        keys: image id (as text) -> key.
+        person: the id of the category ``person`` where there are several categories.
+        heads: whether the true points are heads of standing people, made from masks.
+    """
 
     keys: dict[str, str] = field(default_factory=dict)
     person: Any = None
+    heads: bool = False
+
+
+def person_categories(document: dict[str, Any]) -> list[Any]:
+    """Ids of the categories named ``person`` of a COCO file."""
+    listed = document.get("categories")
+    categories = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return [each.get("id") for each in categories if str(each.get("name")).lower() == "person"]
 
 
 def person_category(document: dict[str, Any]) -> Any:
     """The id of the category ``person`` where a COCO file has several categories, else None."""
-    listed = document.get("categories")
-    categories = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    people = [each.get("id") for each in categories if str(each.get("name")).lower() == "person"]
-    return people[0] if people and len(categories) > 1 else None
+    people = person_categories(document)
+    return people[0] if people and len(document["categories"]) > 1 else None
 
 
 class ImageNames:
@@ -40,7 +52,7 @@ class ImageNames:
 
     def __init__(self, dataset: Dataset, wanted: list[Sample]) -> None:
         self.wanted = {sample.key for sample in wanted}
-        self._samples = dataset.samples
+        self._samples, self._format = dataset.samples, dataset.format
         self._by_stem: dict[str, list[Sample]] = defaultdict(list)
         self._by_number: dict[int, list[Sample]] = defaultdict(list)
         for sample in dataset.samples:
@@ -65,14 +77,14 @@ class ImageNames:
     def coco(self) -> CocoIds:
         """The dataset's own COCO annotation files. Ids of wanted samples win."""
         files: dict[Path, list[Sample]] = defaultdict(list)
-        for sample in self._samples:
-            if sample.annotation is not None and sample.annotation.suffix.lower() == ".json":
+        for sample in self._samples if self._format == "COCO" else ():
+            if sample.annotation is not None:
                 files[sample.annotation].append(sample)
-        found = CocoIds()
+        found = CocoIds(heads=self._format == "PennFudan")
         for file, samples in files.items():
             document = read_json(file)
             if isinstance(document, dict) and isinstance(document.get("images"), list):
-                found.person = person_category(document)
+                found.person, found.heads = person_category(document), bool(person_categories(document))
                 self._add_ids(document["images"], {sample.image.name: sample.key for sample in samples}, found.keys)
         return found
 

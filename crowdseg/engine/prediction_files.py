@@ -38,9 +38,9 @@ def read_predictions(file: str | Path, dataset: Dataset, samples: list[Sample] |
     """Read predictions in any of these forms, told apart by their content:
 
     - COCO results (a JSON list) or a whole COCO file, ``predictions.json`` of ``crowdseg predict`` among them: masks
-      as RLE or polygons, else boxes; optional ``score`` and ``point``. Where no point is given, the centre of the
-      box stands for the person. ``image_id`` is an id of the file's own ``images`` list, else of the dataset's COCO
-      file, else a name.
+      as RLE or polygons, else boxes; optional ``score`` and ``point``. Where no point is given it is made from the
+      mask, as the dataset's own are, or is the centre of the box. ``image_id`` is an id of the file's own ``images``
+      list, else of the dataset's COCO file, else a name.
     - CSV ``image,count``, and CSV ``image,x,y[,score]``, one person a line, with or without these headings.
     - text ``image n x y x y ...`` (the NWPU-Crowd localisation format); a number means the image of that name.
 

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_nwpu_text_numbers_are_names_with_or_without_zeros(tmp_path):
     assert [p.points.tolist() for p in found.predictions.values()] == [[[1, 2], [3, 4]], [], [[7.5, 8]]]
 
 
+def test_many_people_are_read_quickly(tmp_path, crowd):
+    records = [{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "score": 0.5}] * 50_000
+    start = time.perf_counter()
+    assert read(tmp_path, crowd, records).predictions["test/IMG_1"].count == 50_000
+    assert time.perf_counter() - start < 5
+
+
 def test_numbers_are_not_guessed_to_be_ranks(tmp_path, crowd):
     with pytest.raises(DataError, match=r"names 2 images that are not in the dataset \(1, 2\)"):
         read(tmp_path, crowd, "1 1 5 5\n2 0\n")
@@ -80,7 +88,7 @@ def test_coco_results_with_masks_polygons_and_points(tmp_path, crowd):
         ],
     )
     first = found.predictions["test/IMG_1"]
-    assert first.points.tolist() == [[4.5, 2.5], [3, 2]] and first.scores.tolist() == [0.5, 0.25]
+    assert first.points.tolist() == [[4, 2], [3, 2]] and first.scores.tolist() == [0.5, 0.25]
     assert rle.area(first.masks()).tolist() == [4, 16]
     assert found.predictions["test/IMG_2"].masks() == [] and found.absent == ["test/IMG_2"]
 
@@ -100,7 +108,7 @@ def coco_dataset(tmp_path: Path) -> Dataset:
         categories = [{"id": 1, "name": "dog"}, {"id": 7, "name": "person"}]
         file.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
         samples += [sample(f"{split}/{name}", split, file) for name in "ab"]
-    return Dataset(tmp_path, "coco", samples)
+    return Dataset(tmp_path, "COCO", samples)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -111,6 +119,22 @@ def test_ids_are_those_of_the_wanted_samples_coco_file(tmp_path, split):
     ]
     found = read(tmp_path, coco_dataset(tmp_path), records, split)
     assert {key: p.count for key, p in found.predictions.items()} == {f"{split}/a": 0, f"{split}/b": 1}
+
+
+def test_points_of_masks_are_made_as_those_of_the_truth(tmp_path, crowd):
+    body = np.zeros(SIZE, bool)
+    body[:, 3:6] = True  # a standing person, or a long cell
+    record = {"segmentation": rle.to_json(rle.from_mask(body)), "category_id": 7}
+    found = read(tmp_path, coco_dataset(tmp_path), [{**record, "image_id": 1}])
+    assert found.predictions["test/a"].points.tolist() == [[4, 1]]
+    found = read(tmp_path, crowd, [{**record, "image_id": "IMG_1"}])
+    (x, y) = found.predictions["test/IMG_1"].points[0]
+    assert x == 4 and 1 <= y <= 6
+
+
+def test_crowd_regions_of_a_coco_file_are_not_people(tmp_path, crowd):
+    regions = [{"image_id": "IMG_1", "bbox": [0, 0, 9, 9], "iscrowd": crowd_} for crowd_ in (0, 1)]
+    assert read(tmp_path, crowd, regions).predictions["test/IMG_1"].count == 1
 
 
 def test_ids_of_the_files_own_images_come_first(tmp_path, crowd):
@@ -155,7 +179,8 @@ def test_a_name_of_two_splits_means_the_wanted_one_or_the_one_with_its_folder(tm
         ("[3]", "neither a COCO results list"),
         ('[{"bbox": [1, 2, 3, 4]}]', "annotation 1, has no image_id"),
         ('[{"image_id": "IMG_1"}]', "annotation 1, has neither a point"),
-        ('[{"image_id": "IMG_1", "bbox": [1, 2, 3]}]', "annotation 1, has neither a point"),
+        ('[{"image_id": "IMG_1", "bbox": [1, 2, 3]}]', r"annotation 1, has \[1, 2, 3\] where 4 numbers"),
+        ('[{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "point": 5}]', "annotation 1, has 5 where 2 numbers"),
         ('[{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "score": null}]', "annotation 1, has None"),
         ('[{"image_id": "IMG_1", "segmentation": {"size": [9, 9], "counts": "i2"}}]', r"has a mask of \(9, 9\)"),
         ('[{"image_id": "IMG_1", "segmentation": "all"}]', "neither polygons nor RLE"),
