@@ -101,6 +101,7 @@ def evaluate(
         trained_on = model.record.get("data") or {}
         dataset = _dataset(trained_on.get("root") if data is None else data)
         samples = _samples(dataset, split, notes, trained_on)
+        _note_seen_labels(dataset, samples, trained_on, notes)
         source = _model_source(model, tile)
     truth, mask_truth = _mask_truth(samples, masks, notes)
     scorer = Scorer(truth, min_score=min_score, located=source.located, boxes=_all_have_boxes(samples))
@@ -150,6 +151,13 @@ def _samples(
     if len(annotated) < len(samples):
         notes.append(f"{len(samples) - len(annotated)} of {len(samples)} images have no annotation and are left out.")
     return annotated
+
+
+def _note_seen_labels(dataset: Dataset, samples: list[Sample], trained_on: Mapping[str, Any], notes: list[str]) -> None:
+    if trained_on.get("root") == str(dataset.root.resolve()):
+        seen = {sample.key for sample in samples} & set(trained_on.get("labelled", ()))
+        if seen:
+            notes.append(f"The run was trained with the labels of {len(seen)} of these {len(samples)} images.")
 
 
 def _model_source(model: Any, tile: int | None) -> _Source:

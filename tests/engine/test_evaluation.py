@@ -106,6 +106,21 @@ def test_validation_images_that_the_run_split_off(with_model, crowd):
     assert [image.key for image in result.images] == ["train/d"] and "split off" in result.notes[0]
 
 
+def test_labels_that_the_run_has_seen_are_told(with_model, crowd):
+    trained = {"root": str(crowd.root.resolve()), "labelled": ["train/d", "train/x"]}
+    with_model(FakeModel({name: answer([]) for name in "abcd"}, record={"data": trained}))
+    assert evaluate("run", crowd, split="train").notes == [
+        "The run was trained with the labels of 1 of these 1 images."
+    ]
+    assert evaluate("run", crowd).notes == []
+
+
+def test_the_function_is_public_and_stays_so():
+    import crowdseg
+
+    assert crowdseg.evaluate is crowdseg.evaluate is evaluate
+
+
 def test_images_without_annotation_are_left_out_and_told(with_model, crowd):
     crowd.samples.append(sample("e", None))
     with_model(FakeModel({name: answer([]) for name in "abc"}))
