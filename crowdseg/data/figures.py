@@ -82,32 +82,28 @@ def draw_person(
     rows, columns = np.ogrid[top:bottom, left:right]
     u, v = ((columns - x) / height).astype(np.float32), ((rows - y) / height).astype(np.float32)
     window = (slice(top, bottom), slice(left, right))
-    colours, cover = _figure(rng, u, v, height, look)
-    ground = _coverage(np.hypot(u / 0.2, (v - 0.92) / 0.045) - 1, 4) * (1 - cover)
-    blend = cover[..., None]
-    picture[window] = picture[window] * (1 - 0.35 * ground[..., None]) * (1 - blend) + colours * blend
-    labels[window][cover > 0.5] = label
-    labels[round(y), round(x)] = label
+    figure = _figure(rng, u, v, height, look)
+    cover = figure[..., 3:]
+    ground = _coverage(np.hypot(u / 0.2, (v - 0.92) / 0.045) - 1, 4)[..., None] * (1 - cover)
+    picture[window] = picture[window] * (1 - 0.35 * ground) * (1 - cover) + figure[..., :3]
+    labels[window][cover[..., 0] > 0.5] = label
 
 
-def _figure(rng: np.random.Generator, u: Field, v: Field, height: float, look: Look) -> tuple[Picture, Field]:
-    """Colours ``(h, w, 3)`` and coverage ``(h, w)`` of the whole person over the patch of coordinates ``u, v``."""
+def _figure(rng: np.random.Generator, u: Field, v: Field, height: float, look: Look) -> Picture:
+    """The whole person over the patch of coordinates ``u, v``: ``(h, w, 4)`` colours times coverage, and coverage."""
     size = (v.shape[0], u.shape[1])
-    cover = np.zeros(size, np.float32)
-    colours = np.zeros((*size, 3), np.float32)
+    canvas = np.zeros((*size, 4), np.float32)
 
     def paint(distance: Field, colour: NDArray) -> None:
-        part = _coverage(distance, height)
-        colours[:] = colours * (1 - part[..., None]) + np.asarray(colour, np.float32) * part[..., None]
-        np.maximum(cover, part, out=cover)
+        opaque = np.ones((*colour.shape[:-1], 4), np.float32)
+        opaque[..., :3] = colour
+        canvas[:] += _coverage(distance, height)[..., None] * (opaque - canvas)
 
     wide = look.build
     for side in (-1, 1):
         foot = (side * look.stride, 0.90)
-        paint(
-            _capsule(u, v, (side * 0.045 * wide, 0.45), foot, 0.042 * wide),
-            look.bottom * (0.9 + 0.1 * side * look.light),
-        )
+        leg = _capsule(u, v, (side * 0.045 * wide, 0.45), foot, 0.042 * wide)
+        paint(leg, look.bottom * (0.9 + 0.1 * side * look.light))
     paint(_torso(u, v, wide), _top_colours(u, v, look))
     for side, reach in zip((-1, 1), look.arms, strict=True):
         shoulder, hand = (side * 0.108 * wide, 0.135), (side * (0.125 * wide + reach), 0.40)
@@ -120,9 +116,10 @@ def _figure(rng: np.random.Generator, u: Field, v: Field, height: float, look: L
     paint(_hair(u, v, look.facing), look.hair)
     if look.hat:
         paint(np.maximum(_ellipse(u, v, (0, -0.02), (0.066, 0.062)), v + 0.02), look.accent)
-    shading = 1 - 0.9 * look.light * u - 0.12 * np.clip(v, 0, 1)
+    shading = 1 - 0.9 * look.light * u - 0.12 * np.maximum(v, 0)
     texture = 1 + noise(rng, size, max(1.5, height * 0.04), 0.07)
-    return np.clip(colours * (shading * texture)[..., None], 0, 1), cover
+    canvas[..., :3] = np.minimum(canvas[..., :3] * (shading * texture)[..., None], canvas[..., 3:])
+    return canvas
 
 
 def _top_colours(u: Field, v: Field, look: Look) -> Picture:
@@ -133,12 +130,12 @@ def _top_colours(u: Field, v: Field, look: Look) -> Picture:
     if look.pattern == "checks":
         accent ^= np.broadcast_to((u / 0.05) % 1 < 0.45, accent.shape)
     colours = np.where(accent[..., None], look.accent, look.top)
-    return (colours * (1 - 0.35 * np.clip(np.abs(u) / 0.13, 0, 1) ** 2)[..., None]).astype(np.float32)
+    return (colours * (1 - 0.35 * np.minimum(np.abs(u) / 0.13, 1) ** 2)[..., None]).astype(np.float32)
 
 
 def _coverage(distance: Field, height: float) -> Field:
     """Signed distance in units of the height (negative inside) -> how much of each pixel is covered."""
-    return np.clip(0.5 - distance * height, 0, 1).astype(np.float32)
+    return np.minimum(np.maximum(0.5 - distance * np.float32(height), 0), 1)  # much faster than clip on small patches
 
 
 def _ellipse(u: Field, v: Field, centre: tuple[float, float], radii: tuple[float, float]) -> Field:
@@ -151,8 +148,9 @@ def _box(u: Field, v: Field, centre: tuple[float, float], half: tuple[float, flo
 
 def _capsule(u: Field, v: Field, start: tuple[float, float], end: tuple[float, float], radius: float) -> Field:
     du, dv = end[0] - start[0], end[1] - start[1]
-    along = np.clip(((u - start[0]) * du + (v - start[1]) * dv) / (du * du + dv * dv), 0, 1)
-    return (np.hypot(u - start[0] - along * du, v - start[1] - along * dv) - radius).astype(np.float32)
+    across, down = u - start[0], v - start[1]
+    along = np.minimum(np.maximum((across * du + down * dv) / (du * du + dv * dv), 0), 1)
+    return np.hypot(across - along * du, down - along * dv) - np.float32(radius)
 
 
 def _torso(u: Field, v: Field, wide: float) -> Field:

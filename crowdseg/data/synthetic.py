@@ -62,6 +62,8 @@ def draw_scene(rng: np.random.Generator, size: Size, people: int) -> Scene:
     heights = camera.height(points[:, 1])
     for index, (point, height) in enumerate(zip(points, heights, strict=True)):
         draw_person(rng, picture, labels, index + 1, (point[0], point[1]), float(height), random_look(rng, light))
+    columns, rows = points.round().astype(int).T  # distinct pixels; of the tiniest heads a neighbour may cover them
+    labels[rows, columns] = np.arange(1, people + 1)
     half = heights[:, None] * np.array(HEAD)
     boxes = np.concatenate([points - half, points + half], axis=1)
     return Scene(_develop(rng, picture), points, boxes, labels)
