@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,22 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data here")
     return folder
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A tiny synthetic crowd with prepared masks."""
+
+    data: Path
+    masks: Path
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
+    from crowdseg.data.synthetic import write_synthetic
+    from crowdseg.masks import prep_masks
+
+    folder = tmp_path_factory.mktemp("crowd")
+    write_synthetic(folder / "data", 12, (3, 9), (96, 128), seed=5)
+    prep_masks(folder / "data", folder / "masks", workers=1)
+    return Crowd(folder / "data", folder / "masks")

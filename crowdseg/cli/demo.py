@@ -1,5 +1,43 @@
+"""``crowdseg demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything. A rerun goes on where the last stopped.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Draws another crowd.")] = 0,
+) -> None:
+    """Draw a synthetic crowd and run everything on it: masks, training, evaluation, prediction. A few minutes."""
+    from crowdseg.demo import STEPS, run_demo
+    from crowdseg.engine import load
+    from crowdseg.engine.image_files import find_images
+    from crowdseg.engine.predicting import predict_images
+    from crowdseg.report import console
+    from crowdseg.report.demo import demo_table
+    from crowdseg.report.prediction import PredictionWriter
+    from crowdseg.report.training import shown
+
+    def say(step: str) -> None:
+        console.err.rule(f"{STEPS.index(step) + 1}/{len(STEPS)} {step}", align="left")
+
+    result = run_demo(out, seed=seed, say=say, shown=shown)
+    say(STEPS[-1])
+    images = find_images([str(out / "data" / "part_A" / "test_data" / "images")])
+    folder = out / "predictions"
+    with PredictionWriter.open(folder, save_masks=True, overlays=True, info={"run": str(result.run)}) as writer:
+        predict_images(load(result.run), images, writer.add)
+    console.out.print(demo_table(result))
+    overlays = sorted((folder / "overlays").iterdir())
+    console.out.print(f"Look at {overlays[0]} ({len(overlays)} overlays), {result.run / 'curves.png'}", highlight=False)

@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from crowdseg.config import TrainConfig
-    from crowdseg.engine import TrainResult
     from crowdseg.methods.base import Task
 
 Data = Annotated[
@@ -110,16 +109,10 @@ def _settings(
 
 def _run(task: Task, options: dict[str, Any]) -> None:
     from crowdseg import engine
-    from crowdseg.methods import method_class
     from crowdseg.report import console
-    from crowdseg.report.training import RunPictures, TrainingView, print_plan, training_table
+    from crowdseg.report.training import shown, training_table
 
-    with TrainingView() as view:
-
-        def announce(run: Path, config: TrainConfig, data: Any) -> list[Any]:
-            print_plan(run, config, data, list(method_class(config.method).stages[task]))
-            return [view, RunPictures(run)]
-
-        train = engine.train_seg if task == "seg" else engine.train_count
-        result: TrainResult = train(announce=announce, **options)
+    train = engine.train_seg if task == "seg" else engine.train_count
+    with shown(task) as announce:
+        result = train(announce=announce, **options)
     console.out.print(training_table(result))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +18,11 @@ from crowdseg import files
 from crowdseg.config import TrainConfig
 from crowdseg.data.images import read_image
 from crowdseg.engine.logs import Row, read_log
-from crowdseg.engine.train import TrainResult
+from crowdseg.engine.train import Announce, TrainResult
 from crowdseg.engine.trainer import StageInfo, StepInfo, Validation, Watcher
 from crowdseg.engine.training_data import TrainingData
+from crowdseg.methods import method_class
+from crowdseg.methods.base import Task
 from crowdseg.report import console
 from crowdseg.report.overlay import draw_overlay
 
@@ -38,6 +42,18 @@ def print_plan(run: Path, config: TrainConfig, data: TrainingData, stages: list[
         f"epochs {epochs}; run folder [bold]{run}[/]",
         highlight=False,
     )
+
+
+@contextmanager
+def shown(task: Task) -> Iterator[Announce]:
+    """What ``announce`` takes: the plan is printed, then the run is followed on stderr and drawn in its folder."""
+    with TrainingView() as view:
+
+        def announce(run: Path, config: TrainConfig, data: TrainingData) -> list[Watcher]:
+            print_plan(run, config, data, list(method_class(config.method).stages[task]))
+            return [view, RunPictures(run)]
+
+        yield announce
 
 
 class TrainingView(Watcher):

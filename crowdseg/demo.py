@@ -1,0 +1,143 @@
+"""The whole of crowdseg on a small synthetic crowd with known masks: every step is a call of the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crowdseg import files, ops, rle
+from crowdseg.config import TrainConfig, make_config
+from crowdseg.data import Dataset, load_dataset
+from crowdseg.data.synthetic import write_synthetic
+from crowdseg.engine import TrainResult, evaluate, load, train_count, train_seg
+from crowdseg.masks import prep_masks
+from crowdseg.metrics import Counting, Instances
+from crowdseg.structures import LabelMap, Points, Size
+
+IMAGES, PEOPLE, SIZE = 72, (10, 60), (384, 512)
+RATIO = 0.2
+STEPS = (
+    "draw a crowd",
+    "masks from points",
+    "train-seg",
+    "train-count",
+    "train on labels alone",
+    "evaluate",
+    "predict",
+)
+
+Say = Callable[[str], None]
+Shown = Callable[[Any], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """One line of the demo's table; values that do not apply are None. IoUs and AP are in [0, 1]."""
+
+    name: str
+    mae: float | None
+    rmse: float | None
+    mean_iou_c: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    rows: list[DemoRow]
+    folder: Path
+    run: Path
+
+
+def run_demo(out: Path, *, seed: int = 0, say: Say = print, shown: Shown | None = None) -> DemoResult:
+    """Draw, prepare, train, evaluate; a rerun in the same folder goes on where the last one stopped.
+
+    Args:
+        out: folder for everything.
+        say: told the name of each step.
+        shown: ``report.training.shown``, to follow the training.
+    """
+    say(STEPS[0])
+    write_synthetic(out / "data", IMAGES, PEOPLE, SIZE, seed)
+    say(STEPS[1])
+    prep_masks(out / "data", out / "masks")
+    config = make_config("demo", ratio=RATIO)
+    say(STEPS[2])
+    common = {"data": out / "data", "masks": out / "masks"}
+    _trained(train_seg, out / "seg", "seg", shown, config=config, **common)
+    say(STEPS[3])
+    _trained(train_count, out / "count", "count", shown, config=config, from_run=out / "seg", **common)
+    say(STEPS[4])
+    _trained(train_seg, out / "labels-alone", "seg", shown, config=_labels_alone(config), **common)
+    say(STEPS[5])
+    dataset = load_dataset(out / "data")
+    rows = [
+        _scored("crowdseg (labels + unlabelled images)", out / "count", dataset),
+        _scored("the same network, labels alone", out / "labels-alone", dataset),
+        _circles("plain circles around the same people", out / "count", dataset),
+        _training_mean("the training mean everywhere", dataset),
+    ]
+    return DemoResult(rows, out, out / "count")
+
+
+def _labels_alone(config: TrainConfig) -> TrainConfig:
+    return replace(
+        config,
+        pretrain=replace(config.pretrain, unlabelled_max=0.0),
+        segment=replace(config.segment, unlabelled_max=0.0),
+    )
+
+
+def _trained(train: Callable[..., TrainResult], run: Path, task: str, shown: Shown | None, **options: Any) -> None:
+    """Train into ``run`` unless that is done; go on with it where it was begun."""
+    state = files.read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    if state.get("finished"):
+        return
+    if state:
+        options = {"resume": True}
+    if shown is None:
+        train(out=run, **options)
+        return
+    with shown(task) as announce:
+        train(out=run, announce=announce, **options)
+
+
+def _scored(name: str, run: Path, dataset: Dataset) -> DemoRow:
+    result = evaluate(run, dataset, split="test")
+    masks = result.instances
+    counts = result.counting
+    return DemoRow(name, counts.mae, counts.rmse, masks and masks.mean_iou_c, masks and masks.ap50)
+
+
+def _circles(name: str, run: Path, dataset: Dataset) -> DemoRow:
+    """The model's people, each with its exclusion circle for a mask."""
+    model, counting, instances = load(run), Counting(), Instances()
+    for sample in dataset.split("test"):
+        assert sample.points is not None and sample.masks is not None
+        people = model.predict(sample.image, masks=False)
+        counting.update(people.points, sample.points)
+        truth = rle.to_label_map(sample.masks, sample.size)
+        instances.update(circle_labels(people.points, sample.size), truth, people.scores)
+    counts, masks = counting.compute(), instances.compute()
+    return DemoRow(name, counts.mae, counts.rmse, masks.mean_iou_c, masks.ap50)
+
+
+def circle_labels(points: Points, size: Size) -> LabelMap:
+    """Exclusive labels of the points' exclusion circles, radii clamped to [3, min(H, W) / 2]."""
+    centers = torch.from_numpy(points)
+    radii = ops.nearest_neighbor_radii(centers, max_radius=min(size) / 2)
+    return ops.exclusion_labels(centers, radii, size)[0].numpy()
+
+
+def _training_mean(name: str, dataset: Dataset) -> DemoRow:
+    mean = float(np.mean([sample.count for sample in dataset.split("train")]))
+    counting = Counting()
+    for sample in dataset.split("test"):
+        counting.update(mean, sample.count)
+    counts = counting.compute()
+    return DemoRow(name, counts.mae, counts.rmse, None, None)
