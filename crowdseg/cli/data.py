@@ -22,16 +22,22 @@ def register(app: typer.Typer) -> None:
 def check(
     data: Annotated[Path, typer.Argument(help="A dataset, a part of one, or the folder that holds it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every defect.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image too, to find damaged ones.")] = False,
 ) -> None:
     """Say what a folder holds and what is wrong with it; exit 3 if something is broken."""
     import json
 
     from crowdseg.data import load_dataset
-    from crowdseg.report.console import err
+    from crowdseg.data.summary import damaged_images
+    from crowdseg.report.console import err, progress
     from crowdseg.report.dataset import dataset_json, print_check
 
     with err.status(f"Reading {data}"):
         dataset = load_dataset(data)
+    if decode:
+        with progress() as bar:
+            found = list(bar.track(damaged_images(dataset), len(dataset), description="Decoding"))
+        dataset.defects += [defect for defect in found if defect is not None]
     if as_json:
         typer.echo(json.dumps(dataset_json(dataset), indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from crowdseg.data import coco, jhu, labelmaps, nwpu, pointscsv, shanghaitech, ucf
@@ -46,7 +47,7 @@ def load_dataset(path: Path | str) -> Dataset:
         UsageError: nothing is there, nothing was recognised, or more than one dataset was found below ``path``.
         DataError: a dataset was recognised but not one of its images can be read.
     """
-    path = Path(path)
+    path = Path(os.path.normpath(Path(path).absolute()))  # a folder given as `.` has a name that tells its split
     if not path.exists():
         raise UsageError(f"{path} is not there.")
     dataset = _read_at(path) or _read_below(path) or _read_around(path)
@@ -84,14 +85,13 @@ def _read_below(path: Path) -> Dataset | None:
 
 def _read_around(path: Path) -> Dataset | None:
     """The part below ``path`` of a dataset whose root is one of the folders around it."""
-    inside = path.resolve()
-    for folder in inside.parents[:_UP] if path.is_dir() else ():
+    for folder in path.parents[:_UP] if path.is_dir() else ():
         reader = _reader_of(folder)
         if reader is None:
             continue
         dataset = reader.read(folder)
-        dataset.samples = [sample for sample in dataset.samples if sample.image.is_relative_to(inside)]
+        dataset.samples = [sample for sample in dataset.samples if sample.image.is_relative_to(path)]
         kept = {sample.annotation for sample in dataset.samples}
-        dataset.defects = [each for each in dataset.defects if each.file in kept or each.file.is_relative_to(inside)]
+        dataset.defects = [each for each in dataset.defects if each.file in kept or each.file.is_relative_to(path)]
         return dataset if dataset.samples else None
     return None

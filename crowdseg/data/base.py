@@ -99,6 +99,9 @@ class Reader:
     read: Callable[[Path], Dataset]
 
 
+ReadAnnotation = Callable[[Path, Size], Annotation]
+
+
 class Collector:
     """Collects the samples of one dataset; what is wrong with a file becomes a :class:`Defect` and the rest goes on."""
 
@@ -133,13 +136,7 @@ class Collector:
         return sample
 
     def add_file(
-        self,
-        image: Path,
-        split: str,
-        annotation: Path | None,
-        read: Callable[[Path, Size], Annotation],
-        *,
-        required: bool = True,
+        self, image: Path, split: str, annotation: Path | None, read: ReadAnnotation, *, required: bool = True
     ) -> None:
         """Add one image annotated by a file of its own. Without one the sample has no points, a defect if required."""
         if annotation is None:
@@ -148,6 +145,14 @@ class Collector:
             self.add(image, split, None)
         else:
             self.add(image, split, lambda size: read(annotation, size), annotation)
+
+    def add_pairs(self, images: list[Path], split: str, annotations: dict[str, Path], read: ReadAnnotation) -> None:
+        """Add images annotated by the file under their stem; images and annotations without the other are defects."""
+        left = dict(annotations)
+        for image in images:
+            self.add_file(image, split, left.pop(image.stem, None), read)
+        for annotation in left.values():
+            self.defect(annotation, "the image of this annotation is not there")
 
     def dataset(self, format: str) -> Dataset:
         self.samples.sort(key=lambda sample: (natural(sample.key), sample.key))

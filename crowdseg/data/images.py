@@ -71,11 +71,14 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":  # Pillow turns these itself
         return 1
     exif = Image.Exif()
-    if image.format in ("PNG", "WEBP"):  # getexif would decode the whole image to look for a chunk at its end
-        exif.load(image.info.get("exif") or b"")
-    else:
-        exif = image.getexif()
-    value = exif.get(_ORIENTATION, 1)
+    try:
+        if image.format in ("PNG", "WEBP"):  # getexif would decode the whole image to look for a chunk at its end
+            exif.load(image.info.get("exif") or b"")
+        else:
+            exif = image.getexif()
+        value = exif.get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises anything on damaged metadata; the pixels are as good as ever
+        return 1
     return value if value in _TURNS else 1
 
 

@@ -23,10 +23,7 @@ def read(root: Path) -> Dataset:
     collector = Collector(root)
     for folder, split in parts_of(root, _is_part):
         annotations = {path.stem: path for path in files_of(folder / "gt", {".txt"})}
-        for image in images_of(folder / "images"):
-            collector.add_file(image, split, annotations.pop(image.stem, None), _read)
-        for annotation in annotations.values():
-            collector.defect(annotation, "the image of this annotation is not there")
+        collector.add_pairs(images_of(folder / "images"), split, annotations, _read)
         _compare_counts(collector, folder)
     return collector.dataset("JHU-CROWD++")
 

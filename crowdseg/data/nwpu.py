@@ -31,10 +31,12 @@ def read(root: Path) -> Dataset:
     split_of_id = {name: split for split, names in listed.items() for name in names}
     seen = set()
     for image in (image for folder in _image_folders(root) for image in images_of(folder)):
-        annotation = annotations.get(image.stem)
-        split = split_of_id.get(image.stem, "train" if annotation else "test")
-        collector.add_file(image, split, annotation, _read, required=split != "test")
+        split = split_of_id.get(image.stem, "train" if image.stem in annotations else "test")
+        collector.add_file(image, split, annotations.get(image.stem), _read, required=split != "test")
         seen.add(image.stem)
+    for name, annotation in annotations.items():
+        if name not in seen:
+            collector.defect(annotation, "the image of this annotation is not there")
     for split, names in listed.items():
         if missing := [name for name in names if name not in seen]:
             some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")

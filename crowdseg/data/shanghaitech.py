@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from crowdseg import files, rle
@@ -26,14 +25,7 @@ def matches(root: Path) -> bool:
 def read(root: Path) -> Dataset:
     collector = Collector(root)
     for unit, split in _units(root):
-        annotations = _annotations(unit)
-        masks = {path.stem: path for path in files_of(unit / "masks", {".png", ".npy"})}
-        images = images_of(unit / "images")
-        for image in images:
-            reader = partial(_read, mask=masks.get(image.stem))
-            collector.add_file(image, split, annotations.get(image.stem), reader)
-        for stem in annotations.keys() - {image.stem for image in images}:
-            collector.defect(annotations[stem], "the image of this annotation is not there", broken=False)
+        collector.add_pairs(images_of(unit / "images"), split, _annotations(unit), _read)
     return collector.dataset("ShanghaiTech")
 
 
@@ -59,9 +51,10 @@ def _annotations(unit: Path) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, size: Size, mask: Path | None) -> Annotation:
+def _read(path: Path, size: Size) -> Annotation:
     annotation = read_points_file(path)
-    if mask is not None:
+    mask = path.parent.parent / "masks" / f"{path.stem.removeprefix('GT_')}.png"
+    if mask.is_file():
         labels = files.read_label_map(mask)
         if labels.shape != size or labels.max(initial=0) > len(annotation.points):
             raise DataError(f"{mask} does not fit the image and the points of {path.name}; remove or rebuild it.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from crowdseg.data.base import Dataset
+from crowdseg.data.base import Dataset, Defect
+from crowdseg.data.images import read_image
+from crowdseg.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,13 @@ def summarise(dataset: Dataset) -> list[SplitSummary]:
         masked = sum(sample.masks is not None for sample in samples)
         summaries.append(SplitSummary(split, len(samples), len(counts), masked, sum(counts), *spread))
     return summaries
+
+
+def damaged_images(dataset: Dataset) -> Iterator[Defect | None]:
+    """Decode every image, which loading does not: for each the defect found, or None."""
+    for sample in dataset.samples:
+        try:
+            read_image(sample.image)
+            yield None
+        except DataError as error:
+            yield Defect(sample.image, str(error))

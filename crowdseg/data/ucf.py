@@ -21,11 +21,7 @@ def matches(root: Path) -> bool:
 def read(root: Path) -> Dataset:
     collector = Collector(root)
     for folder, split in parts_of(root, _is_part):
-        annotations = _annotations(folder)
-        for image in images_of(folder):
-            collector.add_file(image, split, annotations.pop(image.stem, None), read_points_file)
-        for annotation in annotations.values():
-            collector.defect(annotation, "the image of this annotation is not there")
+        collector.add_pairs(images_of(folder), split, _annotations(folder), read_points_file)
     is_qnrf = any(sample.image.stem.startswith("img_") for sample in collector.samples)
     return collector.dataset("UCF-QNRF" if is_qnrf else "UCF_CC_50")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_broken_files_exit_with_3(table):
     result = run("check", table)
     assert result.returncode == 3
     assert "7.png is not a readable image" in result.stdout and result.stderr.startswith("crowdseg: ")
+
+
+def test_damaged_pixels_are_found_on_request(synthetic, tmp_path):
+    shutil.copytree(synthetic, tmp_path / "set")
+    image = load_dataset(tmp_path / "set").samples[0].image
+    image.write_bytes(image.read_bytes()[:1500])
+    assert run("check", tmp_path / "set").returncode == 0
+    result = run("check", tmp_path / "set", "--decode")
+    assert result.returncode == 3 and image.name in result.stdout
 
 
 def test_json_lists_every_defect(table):

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("data", deadline=None)  # first calls import scipy, and machines are shared
+settings.load_profile("data")
 
 
 @pytest.fixture

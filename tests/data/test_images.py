@@ -109,3 +109,8 @@ def test_size_comes_from_the_header(tmp_path, photograph):
     path = photograph(tmp_path / "cut.png", size=(300, 200))
     path.write_bytes(path.read_bytes()[:1000])
     assert image_size(path) == (300, 200)
+
+
+def test_damaged_metadata_does_not_spoil_the_image(tmp_path, photograph):
+    path = photograph(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff garbage")
+    assert image_size(path) == (40, 60) and read_image(path).shape == (40, 60, 3)

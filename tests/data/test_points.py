@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -45,7 +45,6 @@ def test_one_column_is_refused():
         clean_points(np.zeros((4, 1)), (40, 60), FILE)
 
 
-@settings(deadline=None)
 @given(arrays(float, st.tuples(st.integers(0, 30), st.just(2)), elements=st.floats(-100, 200)))
 def test_every_kept_point_is_inside_and_moved_by_at_most_a_pixel(points):
     cleaned, kept, _ = clean_points(points, (40, 60), FILE)
@@ -58,7 +57,6 @@ def test_every_kept_point_is_inside_and_moved_by_at_most_a_pixel(points):
 masks = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(np.any)
 
 
-@settings(deadline=None)  # the first call imports scipy
 @given(masks)
 def test_head_and_inner_point_lie_on_the_mask(mask):
     for x, y in (head_point(mask), inner_point(mask)):

@@ -63,6 +63,19 @@ def test_a_folder_around_or_inside_does_too(shanghaitech, inside, images, first)
     assert len(dataset) == images and dataset.samples[0].key == first
 
 
+def test_the_working_directory_is_a_folder_too(shanghaitech, monkeypatch):
+    monkeypatch.chdir(shanghaitech / "part_B" / "test_data")
+    dataset = load_dataset(".")
+    assert len(dataset.split("test")) == 3 and dataset.samples[0].image.is_absolute()
+
+
+def test_annotations_without_image_are_named(shanghaitech):
+    (shanghaitech / "part_B" / "test_data" / "images" / "IMG_2.jpg").unlink()
+    assert messages(load_dataset(shanghaitech), broken=True) == [
+        "GT_IMG_2.mat: the image of this annotation is not there"
+    ]
+
+
 def test_shanghaitech_with_numpy_points(tmp_path, photograph):
     for name in ("IMG_1", "IMG_2"):
         photograph(tmp_path / "part_A" / "train_data" / "images" / f"{name}.jpg")
