@@ -15,8 +15,6 @@ from crowdseg.metrics import CountingResult, InstanceResult, Matches
 from crowdseg.report.console import progress
 from crowdseg.structures import Prediction, Sample
 
-CANDIDATE_SCORE = 0.1  # people scored lower do not enter the average precision either
-
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -26,7 +24,8 @@ class EvaluationResult:
         name: the run's or the file's name.
         source: the run's folder or the predictions file.
         data, format, split: what it was scored on.
-        min_score: people scored above count; average precision is over all.
+        min_score: people scored above count. Average precision is over all that were delivered: all of a predictions
+            file, and of a run those above ``min_score``.
         counting: errors of the counts.
         localization: matches by name of the distance; empty where the predictions have no positions.
         instances: quality of the masks, or None where they are missing on either side.
@@ -102,7 +101,7 @@ def evaluate(
         dataset = _dataset(trained_on.get("root") if data is None else data)
         samples = _samples(dataset, split, notes, trained_on)
         _note_seen_labels(dataset, samples, trained_on, notes)
-        source = _model_source(model, tile)
+        source = _model_source(model, tile, min_score)
     truth, mask_truth = _mask_truth(samples, masks, notes)
     scorer = Scorer(truth, min_score=min_score, located=source.located, boxes=_all_have_boxes(samples))
     with progress() as bar:
@@ -160,14 +159,11 @@ def _note_seen_labels(dataset: Dataset, samples: list[Sample], trained_on: Mappi
             notes.append(f"The run was trained with the labels of {len(seen)} of these {len(samples)} images.")
 
 
-def _model_source(model: Any, tile: int | None) -> _Source:
-    options = {} if tile is None else {"tile": tile}
-    # Asked once, for all candidates: those above the caller's score count, all of them enter the average precision.
-    return _Source(
-        model.name,
-        Path(model.run),
-        lambda sample: model.predict(sample.image, min_score=CANDIDATE_SCORE, masks=True, **options),
-    )
+def _model_source(model: Any, tile: int | None, min_score: float) -> _Source:
+    # Asked as `crowdseg predict` asks. Doubtful people, asked for and then dropped, would have taken pixels from the
+    # masks of the others: what is scored would not be what a user gets.
+    options = {"min_score": min_score, "masks": True} | ({} if tile is None else {"tile": tile})
+    return _Source(model.name, Path(model.run), lambda sample: model.predict(sample.image, **options))
 
 
 def _file_source(file: Path, dataset: Dataset, samples: list[Sample], notes: list[str]) -> _Source:

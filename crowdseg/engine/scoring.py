@@ -43,7 +43,7 @@ class Scorer:
 
     Args:
         truth: gives the true masks of a sample, or None.
-        min_score: people scored above count; average precision is over all.
+        min_score: people scored above count; average precision is over all that a prediction holds.
         located: whether the predictions have positions.
         boxes: take the distances of localisation from the people's boxes rather than 4 and 8 px.
     """

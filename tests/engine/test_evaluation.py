@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class FakeModel:
 
     def predict(self, image, **options):
         self.asked.append((Path(image).stem, options))
-        return self.answers[Path(image).stem]
+        return self.answers[Path(image).stem].above(options["min_score"])
 
 
 def answer(points, scores=None, masks=True) -> Prediction:
@@ -69,7 +70,7 @@ def crowd() -> Dataset:
     return Dataset(Path("data"), "labelmaps", samples)
 
 
-def test_a_model_is_asked_once_for_candidates_and_scored_above_the_limit(with_model, crowd):
+def test_a_model_is_scored_as_it_predicts(with_model, crowd):
     model = with_model(
         FakeModel(
             {
@@ -80,7 +81,7 @@ def test_a_model_is_asked_once_for_candidates_and_scored_above_the_limit(with_mo
         )
     )
     result = evaluate("run", crowd, tile=512)
-    assert model.asked == [(name, {"min_score": 0.1, "masks": True, "tile": 512}) for name in "abc"]
+    assert model.asked == [(name, {"min_score": 0.5, "masks": True, "tile": 512}) for name in "abc"]
     assert [(image.true, image.predicted, image.error) for image in result.images] == [(3, 2, -1), (1, 1, 0), (0, 0, 0)]
     assert result.counting.mae == pytest.approx(1 / 3) and result.counting.game[0] == pytest.approx(1 / 3)
     found = result.localization["4 px"]
@@ -88,8 +89,8 @@ def test_a_model_is_asked_once_for_candidates_and_scored_above_the_limit(with_mo
     # One mask is right, one shifted by 3 of 5 columns; the right one of image b scored too low.
     assert result.instances.mean_iou_c == pytest.approx((1 + 10 / 40) / 4)
     assert result.images[0].mean_iou_c.value == pytest.approx((1 + 10 / 40) / 3) and result.mask_truth == "annotated"
-    # By score: right, wrong, wrong, wrong, right; the candidate below the limit is in. COCO reads 101 recalls.
-    assert result.instances.ap50 == pytest.approx((26 * 1 + 25 * 2 / 5) / 101)
+    # By score: right, wrong, wrong. COCO reads precision at 101 recalls, 26 of them up to 1/4.
+    assert result.instances.ap50 == pytest.approx(26 / 101)
     assert result.name == "fake" and result.notes == []
 
 
@@ -181,6 +182,18 @@ def test_predictions_of_another_tool(tmp_path, crowd):
     assert result.name == "tool" and result.source == file and result.instances is None
     assert result.localization["4 px"].recall == 3 / 4 and result.counting.mae == pytest.approx(1 / 3)
     assert result.notes == ["2 of 3 images are not in tool.csv and count as nobody found."]
+
+
+def test_average_precision_of_a_file_is_over_all_it_holds(tmp_path, crowd):
+    file = tmp_path / "tool.json"
+    records = [
+        {"image_id": "a", "segmentation": rle.to_json(mask), "score": score}
+        for mask, score in zip(crowd.samples[0].masks, (0.9, 0.3, 0.2), strict=True)
+    ]
+    file.write_text(json.dumps(records))
+    result = evaluate(predictions=file, data=crowd)
+    assert result.instances.matches.matched == 1 and result.images[0].predicted == 1
+    assert result.instances.ap50 == pytest.approx(76 / 101)  # three of four, all right
 
 
 def test_counts_alone_are_scored_as_counts_alone(tmp_path, crowd):
