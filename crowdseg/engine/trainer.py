@@ -112,6 +112,8 @@ class Trainer:
         best = []
         with self._interruptible():
             for stage in stages[first:]:
+                if getattr(self.config, stage).epochs == 0:
+                    continue
                 self._run_stage(stages.index(stage), stage, resume)
                 resume = None
                 if self.best is not None:
