@@ -73,11 +73,12 @@ def _sort_out(sources: list[str], run: Path | None) -> tuple[list[str], Path | N
 
 
 def _name(sources: list[str]) -> str:
-    """For the output folder: that of the first file, folder, or folder around the pattern."""
+    """For the output folder: that of the image, else of the first folder, or the folder around files or a pattern."""
     first = Path(sources[0])
-    if first.is_dir():
-        return first.resolve().name or "images"
-    return first.stem if first.is_file() else first.parent.resolve().name.strip("*?[]") or "images"
+    if first.is_file() and len(sources) == 1:
+        return first.stem
+    folder = first if first.is_dir() else first.parent
+    return folder.resolve().name.strip("*?[]") or "images"
 
 
 def _print(result: PredictedImages, as_json: bool) -> None:

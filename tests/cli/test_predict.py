@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -6,12 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from rich.console import Console
 
 import crowdseg.engine
 from crowdseg import cli, files, rle
 from crowdseg.data import Dataset
+from crowdseg.engine.predicting import PredictedImages
 from crowdseg.engine.prediction_files import read_predictions
 from crowdseg.errors import UsageError
+from crowdseg.report import prediction
 from crowdseg.structures import Prediction, Sample
 
 
@@ -119,7 +123,7 @@ def test_patterns_quoted_or_expanded_by_the_shell(capsys, monkeypatch, model, ph
     code, out, _ = run(capsys, monkeypatch, "predict", f"{photos}/**/*.jpg", "--no-overlays")
     assert code == 0 and out.split("\n")[:2] == ["A day/IMG_1.jpg\t1", "IMG_2.jpg\t1"]
     code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--no-overlays")
-    assert code == 0 and out == "IMG_2.jpg\t1\nIMG_10.png\t1\n"
+    assert code == 0 and out == "IMG_2.jpg\t1\nIMG_10.png\t1\n" and Path("runs/predict/photos").is_dir()
 
 
 def test_broken_images_do_not_stop_the_others(capsys, monkeypatch, model, photos):
@@ -172,3 +176,14 @@ def test_nothing_is_left_half_written(capsys, monkeypatch, model, photos):
     monkeypatch.setattr(FakeModel, "predict", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, _ = run(capsys, monkeypatch, "predict", photos, "--no-overlays")
     assert code == 130 and list(Path("runs/predict/photos").iterdir()) == []
+
+
+def test_table_for_people():
+    console = Console(width=60, file=io.StringIO())
+    console.print(prediction.table(PredictedImages([("a.jpg", 12.0), ("b.jpg", 3.25)], [("c.jpg", "is broken")])))
+    rows = [line.split("│")[1:3] for line in console.file.getvalue().splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["a.jpg", "12"],
+        ["b.jpg", "3.25"],
+        ["2 images", "15.25"],
+    ]
