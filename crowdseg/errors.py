@@ -27,3 +27,9 @@ class SetupError(CrowdsegError):
 
 class DataError(CrowdsegError):
     """A file that cannot be read or does not hold what it should."""
+
+
+class Interrupted(CrowdsegError):
+    """The user stopped the command."""
+
+    exit_code = 130

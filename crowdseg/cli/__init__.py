@@ -5,13 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from crowdseg.errors import CrowdsegError
+from crowdseg.errors import CrowdsegError, Interrupted
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Ctrl-C as one of our errors: typer would leave without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "Stopped. What is finished is kept: run the same command again to go on (training: with --resume)."
+            ) from None
+
 
 app = typer.Typer(
     name="crowdseg",
+    cls=_Group,
     help="From one point per head to instance masks, segmenters and counters of crowds.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -34,9 +49,6 @@ def main() -> None:
     except CrowdsegError as error:
         _say(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("Stopped. What was finished is kept; run the same command again to go on.")
-        sys.exit(130)
 
 
 def _say(message: str) -> None:
