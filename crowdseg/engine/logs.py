@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from crowdseg import files
-from crowdseg.engine.trainer import StageInfo, StepInfo, Validation, Watcher
+from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
 
 COLUMNS = ("stage", "epoch", "step", "name", "value")
 Row = dict[str, str]

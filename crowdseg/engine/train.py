@@ -15,8 +15,9 @@ from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder
 from crowdseg.engine.device import Processes, choose_device, join_processes
 from crowdseg.engine.logs import RunLog
-from crowdseg.engine.trainer import Trainer, Watcher
+from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import TrainingData, training_data
+from crowdseg.engine.watcher import Watcher
 from crowdseg.errors import UsageError
 from crowdseg.methods import Method, method_class
 from crowdseg.methods.base import Task

@@ -8,80 +8,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crowdseg import metrics
 from crowdseg.config import StageConfig, TrainConfig
-from crowdseg.data.images import read_image
 from crowdseg.engine.checkpoint import load_weights, save_resume, save_weights
 from crowdseg.engine.device import Processes, autocast
-from crowdseg.engine.inference import predict_image
 from crowdseg.engine.loader import CropPairs, make_loader
 from crowdseg.engine.training_data import TrainingData
+from crowdseg.engine.validation import validate
+from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
 from crowdseg.errors import CrowdsegError
 from crowdseg.losses import unlabelled_weight
 from crowdseg.methods import Batch, Labelled, Method, Progress, Unlabelled
 from crowdseg.models import Network
-from crowdseg.structures import Prediction, Sample
-
-
-@dataclass(frozen=True)
-class StageInfo:
-    """A stage about to begin or to go on."""
-
-    name: str
-    config: StageConfig
-    steps: int
-    steps_per_epoch: int
-    start_step: int
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """A step just done: ``step`` counts from 1 within the stage; ``logs`` are the loss parts, on the device."""
-
-    stage: str
-    step: int
-    epoch: float
-    lr: float
-    images: int
-    logs: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The teacher on the validation images. ``score`` decides (smaller is better): MAE, or minus Mean IoU C."""
-
-    stage: str
-    epoch: int
-    step: int
-    mae: float
-    rmse: float
-    mean_iou_c: float | None  # against the prepared masks
-    score: float
-    best: bool
-    examples: list[tuple[Sample, Prediction]] = field(default_factory=list)
-
-    def record(self) -> dict[str, Any]:
-        names = ("stage", "epoch", "step", "mae", "rmse", "mean_iou_c")
-        return {name: getattr(self, name) for name in names}
-
-
-class Watcher:
-    """Follows a run. Every hook may be left out."""
-
-    def stage_started(self, stage: StageInfo) -> None: ...
-    def stepped(self, step: StepInfo) -> None: ...
-    def validated(self, validation: Validation) -> None: ...
-    def saved(self) -> None: ...
-
-
-EXAMPLES = 3  # validation images handed to the watchers
 
 
 class Trainer:
@@ -151,7 +94,7 @@ class Trainer:
             for watcher in self.watchers:
                 watcher.stepped(info)
             if self._validation_due(step + 1, per_epoch, total):
-                self._validate(stage, info)
+                self._validate(info)
             self._save_if_due(stage, step + 1, optimizer)
         self.method.student = bare
         self._take_best()
@@ -201,39 +144,16 @@ class Trainer:
     def _validation_due(self, step: int, per_epoch: int, total: int) -> bool:
         return step == total or step % (per_epoch * self.config.eval_every) == 0
 
-    def _validate(self, stage: str, info: StepInfo) -> None:
+    def _validate(self, info: StepInfo) -> None:
         if self.processes.is_first:
-            validation = self._look(stage, info)
+            assert isinstance(self.method.teacher, Network)
+            validation = validate(self.method.teacher, self.data, self.config, info, self.best)
             if validation.best:
                 self.best = validation
-                assert isinstance(self.method.teacher, Network)
                 save_weights(self.run, self.method.teacher, {**self.record, "val": validation.record()})
             for watcher in self.watchers:
                 watcher.validated(validation)
         self._wait()
-
-    def _look(self, stage: str, info: StepInfo) -> Validation:
-        """The teacher on the validation images; without any, the latest weights count as the best."""
-        counting, instances = metrics.Counting(), metrics.MeanIoU()
-        with_masks = stage == "segment"
-        examples: list[tuple[Sample, Prediction]] = []
-        for sample in self.data.val[: self.config.eval_images]:
-            assert sample.points is not None and isinstance(self.method.teacher, Network)
-            image = read_image(sample.image)
-            prediction = predict_image(
-                self.method.teacher, image, self.config.xmask, masks=with_masks, amp=self.config.amp
-            )
-            counting.update(prediction.points, sample.points)
-            if prediction.labels is not None and self.data.masks.has(sample):
-                instances += metrics.mean_iou_c(prediction.labels, self.data.masks.labels(sample))
-            if len(examples) < EXAMPLES:
-                examples.append((sample, prediction))
-        errors = counting.compute()
-        quality = instances.value if with_masks else None
-        score = -quality if quality is not None else errors.mae if errors.mae is not None else 0.0
-        best = self.best is None or not self.data.val or score < self.best.score
-        mae, rmse = errors.mae or 0.0, errors.rmse or 0.0
-        return Validation(stage, round(info.epoch), info.step, mae, rmse, quality, score, best, examples)
 
     def _take_best(self) -> None:
         """The next stage begins with the best weights of this one."""

@@ -19,8 +19,8 @@ from crowdseg.config import TrainConfig
 from crowdseg.data.images import read_image
 from crowdseg.engine.logs import Row, read_log
 from crowdseg.engine.train import Announce, TrainResult
-from crowdseg.engine.trainer import StageInfo, StepInfo, Validation, Watcher
 from crowdseg.engine.training_data import TrainingData
+from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
 from crowdseg.methods import method_class
 from crowdseg.methods.base import Task
 from crowdseg.report import console

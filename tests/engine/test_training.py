@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from crowdseg.config import TrainConfig, make_config
 from crowdseg.engine import load, train_count, train_seg
-from crowdseg.engine.trainer import StepInfo, Watcher
+from crowdseg.engine.watcher import StepInfo, Watcher
 from crowdseg.errors import CrowdsegError, UsageError
 from crowdseg.methods.xmask import XMask
 
