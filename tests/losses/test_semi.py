@@ -16,6 +16,10 @@ def test_stage_three(epoch, weight):
     assert unlabelled_weight(epoch, warmup=0, base=0.1) == pytest.approx(weight)
 
 
+def test_the_base_holds_during_the_warmup():
+    assert unlabelled_weight(10, warmup=50, base=0.1) == 0.1
+
+
 def test_sum_is_a_weighted_mean():
     labelled, unlabelled = torch.tensor(3.0), torch.tensor(1.0)
     assert semi_supervised(labelled, unlabelled, 0) == 3

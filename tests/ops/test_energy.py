@@ -61,6 +61,15 @@ def test_settings_are_used(scene, feature_map):
     assert torch.equal(labels, loop(full, centers, scene, nobody, weight=0.3, threshold=1.1))
 
 
+def test_bfloat16_is_summed_in_float32(scene):
+    half = scene.embedding.to(torch.bfloat16)
+    inputs = (scene.points, scene.radii, scene.size, scene.batch_index)
+    labels = energy_labels(half.float(), *inputs)
+    assert torch.equal(energy_labels(half, *inputs), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(energy_labels(half.float(), *inputs), labels)
+
+
 def test_one_that_claims_its_circle_gets_it_whole_unless_another_has_less_energy(scene):
     inputs = (scene.embedding, scene.points, scene.radii, scene.size, scene.batch_index)
     everyone = torch.ones(len(scene.points), dtype=torch.bool)

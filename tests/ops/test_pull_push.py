@@ -128,6 +128,15 @@ def test_images_without_kept_points_add_nothing(scene):
     assert empty == 0
 
 
+def test_a_point_whose_circle_misses_its_mask_is_dropped(scene):
+    scene.labels.fill_(1)
+    expected = call(scene)
+    far = torch.tensor([[-40.0, 5.0], [5.0, -40.0]], dtype=torch.float64)  # 40 px out, circles of at most 14 px
+    scene.points = torch.cat([scene.points, far])
+    scene.batch_index = torch.cat([scene.batch_index, torch.tensor([0, 3])])
+    torch.testing.assert_close(call(scene), expected)
+
+
 def test_a_crowd_of_twelve_thousand_in_bounded_memory():
     rng = torch.Generator().manual_seed(0)
     points = torch.rand(12_865, 2, generator=rng) * 1000
