@@ -1,6 +1,6 @@
 """The folder of prepared masks.
 
-``manifest.json`` (settings, dataset), ``labels/<key>.png`` (label n + 1 = n-th annotated point) and ``records/<key>.json``
+``manifest.json`` (settings, dataset), ``labels/<key>.png`` (label n + 1 = n-th annotated point), ``records/<key>.json``
 (one record per person). An image is finished when its record, written last, says so for the same points and settings.
 """
 
