@@ -10,6 +10,7 @@ from crowdseg import rle
 from crowdseg.data import Dataset
 from crowdseg.engine.evaluation import evaluate
 from crowdseg.errors import DataError, UsageError
+from crowdseg.masks.store import MaskStore
 from crowdseg.structures import Prediction, Sample
 
 SIZE = (40, 60)
@@ -157,22 +158,18 @@ def test_a_counter_without_masks(with_model, crowd):
     assert result.instances is None and result.mask_truth is None and result.images[0].masks is None
 
 
-def test_prepared_masks_stand_in_where_there_are_none(with_model, crowd, monkeypatch):
-    class Store:
-        def has(self, sample):
-            return sample.key != "test/b"
-
-        def labels(self, sample):
-            return people(sample.points)
-
-    store = pytest.importorskip("crowdseg.masks.store")
-    monkeypatch.setattr(store.MaskStore, "open", lambda folder: Store())
+def test_prepared_masks_stand_in_where_there_are_none(with_model, crowd, tmp_path):
+    store = MaskStore.create(tmp_path / "masks", {"settings": {}, "dataset": {"root": "data"}})
+    for each in (crowd.samples[0], crowd.samples[2]):  # a and c; b was not prepared
+        store.write(each, people(each.points), [])
     with_model(FakeModel({name: answer([[10, 10]]) for name in "abc"}))
     crowd.samples[:] = [replace(s, masks=None) for s in crowd.samples]
     assert evaluate("run", crowd).mask_truth is None
-    result = evaluate("run", crowd, masks="masks")
+    result = evaluate("run", crowd, masks=store.folder)
     assert result.mask_truth == "prepared" and result.instances.mean_iou_c == pytest.approx(1 / 3)
     assert result.notes == ["Masks are scored on the 2 of 3 images that have true ones."]
+    with pytest.raises(UsageError, match="has no masks of these images, such as train/d"):
+        evaluate("run", crowd, masks=store.folder, split="train")
 
 
 def test_predictions_of_another_tool(tmp_path, crowd):
