@@ -68,7 +68,6 @@ def run(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
 
 
 def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
-    pytest.importorskip("crowdseg.report.overlay")
     code, out, _ = run(capsys, monkeypatch, "predict", photos, "--save-masks")
     assert code == 0
     assert out == "A day/IMG_1.jpg\t1\nIMG_2.jpg\t1\nIMG_10.png\t1\n"
