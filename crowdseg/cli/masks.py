@@ -1,5 +1,57 @@
+"""``crowdseg prep-masks``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from crowdseg.errors import PartialFailure
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.command("prep-masks")(prep_masks)
+
+
+def prep_masks(
+    data: Annotated[Path, typer.Argument(help="Dataset as downloaded; nothing is written into it.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the masks. Default: runs/masks/<dataset>.")] = None,
+    segmenter: Annotated[
+        str, typer.Option(help="auto, superpixel or sam; auto takes sam given a checkpoint.")
+    ] = "auto",
+    sam_checkpoint: Annotated[Path | None, typer.Option(help="Weights of segment-anything (.pth).")] = None,
+    sam_model: Annotated[str, typer.Option(help="vit_b, vit_l or vit_h: what the weights are of.")] = "vit_b",
+    split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,
+    preview: Annotated[int, typer.Option(min=0, help="Number of overlays to draw.")] = 0,
+) -> None:
+    """Turn points into instance masks. Run again, it goes on where it stopped."""
+    from crowdseg.data import load_dataset
+    from crowdseg.masks import prep_masks as prepare
+    from crowdseg.report.console import err, progress
+    from crowdseg.report.dataset import print_dataset
+    from crowdseg.report.masks import print_masks
+
+    with err.status(f"Reading {data}"):
+        dataset = load_dataset(data)
+    print_dataset(dataset)
+    with progress() as bar:
+        task = bar.add_task("Masks", total=None)
+        result = prepare(
+            dataset,
+            out,
+            segmenter=segmenter,
+            sam_checkpoint=sam_checkpoint,
+            sam_model=sam_model,
+            split=split,
+            workers=workers or None,
+            preview=preview,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print_masks(result)
+    if number := len(result.failures):
+        raise PartialFailure(
+            f"{number} of {result.images} images failed, the others are kept: repair or remove what is listed."
+        )

@@ -1,0 +1,98 @@
+"""People (or nuclei, or cells) that stand out as blobs around their points: outlines, then pixels by colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from crowdseg.masks.crowd import Crowd
+from crowdseg.masks.exclusion import keep_points, settle
+from crowdseg.masks.segmenters.base import Claim, part_at
+from crowdseg.masks.segmenters.outlines import Floats, relative_distance
+from crowdseg.structures import LabelMap
+
+_BAND = 1.8  # pixels up to this multiple of the outline are looked at
+_HALFWAY = 0.45  # where between the surroundings' colour (0) and the person's (1) a pixel becomes the person's
+_GROW = 1.03  # outlines end at the last sample inside
+
+
+def segment_blobs(lab: Floats, lengths: Floats, crowd: Crowd) -> LabelMap:
+    """``lab`` ``(H, W, 3)`` and outlines ``(N, RAYS)`` -> label map."""
+    lengths = lengths * np.float32(_GROW)
+    sketch = settle(_sketched(lengths, crowd), crowd)
+    labels = settle(_by_colour(lab, lengths, sketch, crowd), crowd)
+    return _follow_edges(lab, labels, lengths, crowd)
+
+
+def _sketched(lengths: Floats, crowd: Crowd) -> Iterator[Claim]:
+    """The outlines, filled."""
+    for index in range(len(crowd)):
+        window = crowd.window(index, min(crowd.radii[index], lengths[index].max()))
+        distance = relative_distance(lengths[index], *crowd.offsets(index, window))
+        yield Claim(index, window, (distance <= 1) & crowd.inside(index, window), -distance, "superpixel")
+
+
+def _by_colour(lab: Floats, lengths: Floats, sketch: LabelMap, crowd: Crowd) -> Iterator[Claim]:
+    """Pixels around the outline, each by which of the two median colours it is nearer to."""
+    rows, columns = crowd.pixels
+    for index in range(len(crowd)):
+        window = crowd.window(index, min(crowd.radii[index], lengths[index].max() * _BAND))
+        distance = relative_distance(lengths[index], *crowd.offsets(index, window))
+        likeness = _likeness(lab[window], sketch[window], index + 1, distance)
+        mask = likeness - _HALFWAY > np.log(np.maximum(distance, 0.2))
+        mask &= (distance <= _BAND) & crowd.inside(index, window)
+        at = rows[index] - window[0].start, columns[index] - window[1].start
+        mask[at] = True
+        yield Claim(index, window, part_at(mask, *at), -distance, "superpixel")
+
+
+def _likeness(colours: Floats, sketch: LabelMap, label: int, distance: Floats) -> Floats:
+    """Where each pixel's colour lies on the line from the surroundings' (0) to the person's (1)."""
+    core = (sketch == label) & (distance < 0.85)
+    if core.sum() < 3:
+        core = distance <= max(0.85, np.sort(distance.ravel())[:3].max())
+    person, around = np.median(colours[core], axis=0), _surroundings(colours, sketch, label, distance)
+    if around is None:
+        return np.full(distance.shape, _HALFWAY, np.float32)
+    line = person - around
+    return ((colours - around) @ line / max(line @ line, 9.0)).clip(-0.5, 1.2)
+
+
+def _surroundings(colours: Floats, sketch: LabelMap, label: int, distance: Floats) -> NDArray | None:
+    """Median colour of the ring around an outline, without other people as long as anything is left."""
+    for ring in ((sketch == 0) & (distance > 1.15), (sketch == 0) & (distance > 1.1), sketch != label):
+        ring = ring & (distance > 1.1) & (distance <= 3 * _BAND)
+        if ring.sum() >= 8:
+            return np.median(colours[ring], axis=0)
+    return None
+
+
+def _follow_edges(lab: Floats, labels: LabelMap, lengths: Floats, crowd: Crowd) -> LabelMap:
+    """Move the borders between touching people onto edges of the image, and else halfway."""
+    middle = settle(_sketched(lengths * np.float32(0.5), crowd), crowd)
+    relief = _edges(lab)
+    relief /= np.float32(max(float(np.percentile(relief[labels > 0], 90)), 1e-3))
+    relief += np.minimum(_depth(labels, lengths, crowd), 3.0)
+    moved = watershed(relief, np.where(middle == labels, middle, 0), mask=labels > 0).astype(np.int32)
+    moved = np.where((moved > 0) & crowd.inside_own(moved), moved, labels)
+    return keep_points(moved, crowd)
+
+
+def _edges(lab: Floats) -> Floats:
+    """Gradient magnitude over the channels ``(H, W)``."""
+    total = sum(ndimage.gaussian_gradient_magnitude(lab[..., c], 1.0) ** 2 for c in range(lab.shape[-1]))
+    return np.sqrt(total)
+
+
+def _depth(labels: LabelMap, lengths: Floats, crowd: Crowd) -> Floats:
+    """Distance from the owner's point as a multiple of its mean outline, at labelled pixels."""
+    rows, columns = np.nonzero(labels)
+    owner = labels[rows, columns] - 1
+    x, y = crowd.points[owner].T
+    depth = np.zeros(labels.shape, np.float32)
+    depth[rows, columns] = np.hypot(columns - x, rows - y) / np.maximum(lengths.mean(axis=1)[owner], 1)
+    return depth

@@ -1,0 +1,72 @@
+"""People as bodies below a head: a shape below the point, then pixels by the colours inside and outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.cluster.vq import kmeans2
+from scipy.spatial import cKDTree
+
+from crowdseg.masks.crowd import Crowd, Window
+from crowdseg.masks.segmenters.base import Claim, part_at
+
+_CODES = 48  # colours told apart
+_WIDTH = 0.35  # half a body's width as a share of the circle's radius ...
+_WIDEST = 0.08  # ... and at most this share of the image's short side
+_HEAD = 0.5  # the head reaches this many half widths above the point
+_SOFT = 0.3  # the shape's softness, in half widths
+_ROUNDS = 3
+_COLOUR = 2.0  # most that colour can say, in log odds; the shape can say 3
+
+Codes = NDArray[np.intp]
+
+
+def body_claims(colours: NDArray[np.float32], crowd: Crowd) -> Iterator[Claim]:
+    """``colours`` ``(H, W, 3)`` LAB, smoothed along edges -> one claim per person, its strength the log odds."""
+    codes = _codes(colours)
+    overall = np.bincount(codes.ravel(), minlength=_CODES) / codes.size
+    rows, columns = crowd.pixels
+    for index in range(len(crowd)):
+        window = crowd.window(index, crowd.radii[index])
+        mine = crowd.inside(index, window)
+        nearest = crowd.nearest[window]
+        odds = _log_odds(_shape(crowd, index, window), codes[window], mine, nearest == index + 1, overall)
+        at = rows[index] - window[0].start, columns[index] - window[1].start
+        mask = (odds > 0) & mine & (nearest == index + 1)
+        mask[at] = True
+        yield Claim(index, window, part_at(mask, *at) & mine, odds.astype(np.float32), "superpixel")
+
+
+def _codes(colours: NDArray[np.float32]) -> Codes:
+    """``(H, W)`` which of the image's typical colours each pixel has."""
+    flat = colours.reshape(-1, colours.shape[-1])
+    generator = np.random.default_rng(0)
+    some = flat[generator.choice(len(flat), min(len(flat), 8000), replace=False)]
+    some = np.unique(some, axis=0)
+    typical = kmeans2(some, _CODES, iter=8, minit="++", rng=generator)[0] if len(some) > _CODES else some
+    return cKDTree(typical).query(flat)[1].reshape(colours.shape[:2])
+
+
+def _shape(crowd: Crowd, index: int, window: Window) -> NDArray[np.float64]:
+    """Log odds by the shape alone: a column below the point, half an ellipse above it."""
+    right, below = crowd.offsets(index, window)
+    half = max(1.0, min(_WIDTH * crowd.radii[index], _WIDEST * min(crowd.size)))
+    outward = np.where(below < 0, np.hypot(right, below / _HEAD), np.abs(right)) / half
+    return ((1 - outward) / _SOFT).clip(-3, 3)
+
+
+def _log_odds(
+    shape: NDArray, codes: Codes, circle: NDArray[np.bool_], own: NDArray[np.bool_], overall: NDArray
+) -> NDArray[np.float64]:
+    """Shape and colour together; what the colours are and where the body is are found in turn."""
+    odds, other = shape, circle & own
+    for _ in range(_ROUNDS):
+        inside = 1 / (1 + np.exp(-odds))
+        person = np.bincount(codes[circle], inside[circle], _CODES) + 1
+        around = np.bincount(codes[other], 1 - inside[other], _CODES) + 1 + 20 * overall
+        colour = np.log(person / person.sum() * around.sum() / around).clip(-_COLOUR, _COLOUR)
+        odds = shape + ndimage.gaussian_filter(colour[codes], 1.0)
+    return odds

@@ -1,0 +1,57 @@
+"""The default segmenter: needs no weights.
+
+It first asks whether the people of the image are blobs around their points, as nuclei and far heads are, or bodies that
+reach down from a head: a blob's outline explains most of the colour variance in its circle, a head's does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.color import rgb2lab
+
+from crowdseg.masks.crowd import Crowd
+from crowdseg.masks.segmenters.base import Claim
+from crowdseg.masks.segmenters.blobs import segment_blobs
+from crowdseg.masks.segmenters.bodies import body_claims
+from crowdseg.masks.segmenters.outlines import Floats, Outlines, fit_outlines
+from crowdseg.structures import LabelMap
+
+_USUAL, _FEW = 0.45, 4  # what heads in a crowd reach, and how many such heads count as seen in every image
+
+
+@dataclass(frozen=True)
+class SuperpixelSegmenter:
+    """See the module. ``blob_threshold`` as in :class:`crowdseg.masks.settings.MaskSettings`."""
+
+    blob_threshold: float = 0.64
+
+    def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
+        # square roots even out the noise of dark and light; 6.25 brings them to LAB's scale
+        outlines = fit_outlines(_smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7), crowd)
+        if _evidence_of_blobs(outlines) < self.blob_threshold:
+            return body_claims(_smoothed(rgb2lab(image).astype(np.float32), 1.0), crowd)
+        lab = _smoothed(rgb2lab(image).astype(np.float32), 0.5)
+        return _claims_of(segment_blobs(lab, outlines.lengths, crowd), len(crowd))
+
+
+def _evidence_of_blobs(outlines: Outlines) -> float:
+    """Median share of variance explained, drawn towards that of a photographed crowd where people are few."""
+    number = len(outlines.explained)
+    return float((number * np.median(outlines.explained) + _FEW * _USUAL) / (number + _FEW))
+
+
+def _smoothed(colours: Floats, sigma: float) -> Floats:
+    return ndimage.gaussian_filter(colours, (sigma, sigma, 0))
+
+
+def _claims_of(labels: LabelMap, number: int) -> Iterator[Claim]:
+    """A settled label map as claims that do not conflict."""
+    for index, window in enumerate(ndimage.find_objects(labels, max_label=number)):
+        if window is not None:
+            mask = labels[window] == index + 1
+            yield Claim(index, window, mask, np.zeros(mask.shape, np.float32), "superpixel")
