@@ -94,7 +94,7 @@ def prep_masks(
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     samples = _annotated(dataset, split)
     settings, checkpoint = _settings(segmenter, sam_checkpoint, sam_model)
-    make_segmenter(settings, checkpoint)  # refuse missing weights before anything is written
+    worker = _Worker(settings, checkpoint)  # missing weights are refused before anything is written
     folder = Path(out) if out is not None else _RUNS / "masks" / dataset.root.resolve().name
     store = _open_store(folder, dataset, settings)
     todo = [sample for sample in samples if not store.is_current(sample)]
@@ -102,7 +102,7 @@ def prep_masks(
     failures = {}
     if progress is not None:
         progress(len(samples) - len(todo), len(samples))
-    for number, (sample, problem) in enumerate(_prepare(todo, store, settings, checkpoint, workers), 1):
+    for number, (sample, problem) in enumerate(_prepare(todo, store, worker, workers), 1):
         if problem is not None:
             failures[sample.key] = (sample.image, problem)
         if progress is not None:
@@ -168,21 +168,24 @@ def _open_store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskS
 
 
 def _prepare(
-    samples: list[Sample], store: MaskStore, settings: MaskSettings, checkpoint: Path | None, workers: int | None
+    samples: list[Sample], store: MaskStore, worker: _Worker, workers: int | None
 ) -> Iterator[tuple[Sample, str | None]]:
     """Each sample as it is finished, with what went wrong."""
-    workers = min(os.cpu_count() or 1 if workers is None else max(workers, 1), len(samples))
+    if workers is None:  # a SAM fills a GPU, or a CPU's memory, alone
+        workers = 1 if worker.settings.segmenter == "sam" else os.cpu_count() or 1
+    workers = min(workers, len(samples))
     if workers <= 1:
-        worker = _Worker(store, settings, checkpoint)
         for sample in samples:
-            yield sample, worker.prepare(sample)
+            yield sample, worker.prepare(sample, store)
         return
     # spawn: a fork of a process that has started torch's threads can hang
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (store, settings, checkpoint)
+        workers, multiprocessing.get_context("spawn"), _start_worker, (worker.settings, worker.checkpoint)
     )
     try:
-        futures: dict[Future[str | None], Sample] = {pool.submit(_prepare_in_worker, each): each for each in samples}
+        futures: dict[Future[str | None], Sample] = {
+            pool.submit(_prepare_in_worker, sample, store): sample for sample in samples
+        }
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
@@ -197,16 +200,18 @@ def _prepare(
 class _Worker:
     """Does one image after another; a bad one is reported, not raised."""
 
-    def __init__(self, store: MaskStore, settings: MaskSettings, checkpoint: Path | None) -> None:
-        self.store, self.settings, self.segmenter = store, settings, make_segmenter(settings, checkpoint)
+    def __init__(self, settings: MaskSettings, checkpoint: Path | None) -> None:
+        self.settings, self.checkpoint = settings, checkpoint
+        self.segmenter = make_segmenter(settings, checkpoint)
 
-    def prepare(self, sample: Sample) -> str | None:
+    def prepare(self, sample: Sample, store: MaskStore) -> str | None:
+        """Make and keep the masks; returns what went wrong."""
         try:
             image = read_image(sample.image)
             if image.shape[:2] != tuple(sample.size):
                 return f"{sample.image} changed while it was in use: run again."
             assert sample.points is not None
-            self.store.write(sample, *masks_from_points(image, sample.points, self.segmenter, self.settings))
+            store.write(sample, *masks_from_points(image, sample.points, self.segmenter, self.settings))
         except CrowdsegError as error:
             return str(error)
         except Exception as error:  # whatever one image provokes, the others go on
@@ -226,9 +231,9 @@ def _start_worker(*arguments: Any) -> None:
     _worker = _Worker(*arguments)
 
 
-def _prepare_in_worker(sample: Sample) -> str | None:
+def _prepare_in_worker(sample: Sample, store: MaskStore) -> str | None:
     assert _worker is not None
-    return _worker.prepare(sample)
+    return _worker.prepare(sample, store)
 
 
 def _statistics(store: MaskStore, samples: list[Sample]) -> dict[str, Any]:
