@@ -40,29 +40,28 @@ class Outlines:
     explained: Floats
 
 
-def fit_outlines(colours: Floats, crowd: Crowd) -> Outlines:
-    """``colours`` ``(H, W, C)``, in which a distance of 2 is noise -> one outline per person."""
-    parts = [_fit_chunk(colours, crowd, start) for start in range(0, len(crowd), _CHUNK)]
+def fit_outlines(colours: Floats, crowd: Crowd, people: NDArray[np.intp]) -> Outlines:
+    """``colours`` ``(H, W, C)``, in which a distance of 2 is noise -> one outline for each of ``people`` (indices)."""
+    parts = [_fit_chunk(colours, crowd, people[start : start + _CHUNK]) for start in range(0, len(people), _CHUNK)]
     return Outlines(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _fit_chunk(colours: Floats, crowd: Crowd, start: int) -> tuple[Floats, Floats]:
-    rings = crowd.radii[start : start + _CHUNK, None] ** np.linspace(0, 1, STEPS)  # (n, STEPS), 1 px to the rim
-    samples, weights = _sample(colours, crowd, start, rings)
+def _fit_chunk(colours: Floats, crowd: Crowd, people: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    rings = crowd.radii[people, None] ** np.linspace(0, 1, STEPS)  # (n, STEPS), 1 px to the rim
+    samples, weights = _sample(colours, crowd, people, rings)
     core = np.median(samples[:, :, :_CORE].reshape(len(rings), -1, samples.shape[-1]), axis=1)
     best, reach = np.full(len(rings), -1.0, np.float32), np.zeros((len(rings), RAYS), np.intp)
     for share in _STARTS:
-        for outline, between in [_fit_from(int(share * STEPS), samples, weights, core)]:
-            better = between > best
-            best[better], reach[better] = between[better], outline[better]
-    return np.take_along_axis(rings.astype(np.float32), reach.reshape(len(rings), -1), axis=1), best / _variance(
-        samples, weights
-    )
+        outline, between = _fit_from(int(share * STEPS), samples, weights, core)
+        better = between > best
+        best[better], reach[better] = between[better], outline[better]
+    lengths = np.take_along_axis(rings.astype(np.float32), reach, axis=1)
+    return lengths, best / _variance(samples, weights)
 
 
-def _sample(colours: Floats, crowd: Crowd, start: int, rings: NDArray) -> tuple[Floats, Floats]:
+def _sample(colours: Floats, crowd: Crowd, people: NDArray[np.intp], rings: NDArray) -> tuple[Floats, Floats]:
     """Samples ``(n, RAYS, STEPS, C)`` and their weights; a ray ends at the image's rim and at another's territory."""
-    points = crowd.points[start : start + _CHUNK]
+    points = crowd.points[people]
     angles = np.arange(RAYS) * (2 * np.pi / RAYS)
     x = points[:, 0, None, None] + rings[:, None] * np.cos(angles)[:, None]
     y = points[:, 1, None, None] + rings[:, None] * np.sin(angles)[:, None]
@@ -72,7 +71,7 @@ def _sample(colours: Floats, crowd: Crowd, start: int, rings: NDArray) -> tuple[
     samples = np.stack(channels, axis=-1).reshape(*x.shape, -1)
     rows = np.clip(np.floor(y + 0.5).astype(np.intp), 0, height - 1)
     columns = np.clip(np.floor(x + 0.5).astype(np.intp), 0, width - 1)
-    own = crowd.nearest[rows, columns] == np.arange(start + 1, start + 1 + len(points))[:, None, None]
+    own = crowd.nearest[rows, columns] == people[:, None, None] + 1
     own &= (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     own[:, :, :3] = True
     own = np.logical_and.accumulate(own, axis=2)

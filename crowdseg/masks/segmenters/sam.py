@@ -79,7 +79,7 @@ class SamSegmenter:
             for start in range(0, len(tile.people), self.batch):
                 people = tile.people[start : start + self.batch]
                 logits, scores = self._candidates(prompts.rows(people), grid)
-                for row, index in enumerate(people):
+                for row, index in enumerate(people.tolist()):
                     yield self._best(crowd, index, logits[row], scores[row], grid) or fallback[index]
 
     def _grid(self, tile: Tile) -> Grid:

@@ -18,9 +18,10 @@ from crowdseg.masks.crowd import Crowd
 from crowdseg.masks.segmenters.base import Claim
 from crowdseg.masks.segmenters.blobs import segment_blobs
 from crowdseg.masks.segmenters.bodies import body_claims
-from crowdseg.masks.segmenters.outlines import Floats, Outlines, fit_outlines
+from crowdseg.masks.segmenters.outlines import Floats, fit_outlines
 from crowdseg.structures import LabelMap
 
+_ASKED = 64  # people looked at to tell blobs from bodies
 _USUAL, _FEW = 0.45, 4  # what heads in a crowd reach, and how many such heads count as seen in every image
 
 
@@ -32,17 +33,19 @@ class SuperpixelSegmenter:
 
     def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
         # square roots even out the noise of dark and light; 6.25 brings them to LAB's scale
-        outlines = fit_outlines(_smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7), crowd)
-        if _evidence_of_blobs(outlines) < self.blob_threshold:
-            return body_claims(_smoothed(rgb2lab(image).astype(np.float32), 1.0), crowd)
-        lab = _smoothed(rgb2lab(image).astype(np.float32), 0.5)
-        return _claims_of(segment_blobs(lab, outlines.lengths, crowd), len(crowd))
+        roots = _smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7)
+        lab = rgb2lab(image).astype(np.float32)
+        if _evidence_of_blobs(roots, crowd) < self.blob_threshold:
+            return body_claims(_smoothed(lab, 1.0), crowd)
+        lengths = fit_outlines(roots, crowd, np.arange(len(crowd))).lengths
+        return _claims_of(segment_blobs(_smoothed(lab, 0.5), lengths, crowd), len(crowd))
 
 
-def _evidence_of_blobs(outlines: Outlines) -> float:
-    """Median share of variance explained, drawn towards that of a photographed crowd where people are few."""
-    number = len(outlines.explained)
-    return float((number * np.median(outlines.explained) + _FEW * _USUAL) / (number + _FEW))
+def _evidence_of_blobs(colours: Floats, crowd: Crowd) -> float:
+    """Median share of variance that outlines explain, drawn towards a photographed crowd's where people are few."""
+    some = np.unique(np.linspace(0, len(crowd) - 1, min(_ASKED, len(crowd))).astype(np.intp))
+    explained = fit_outlines(colours, crowd, some).explained
+    return float((len(some) * np.median(explained) + _FEW * _USUAL) / (len(some) + _FEW))
 
 
 def _smoothed(colours: Floats, sigma: float) -> Floats:
