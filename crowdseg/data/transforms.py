@@ -46,11 +46,13 @@ def random_crop(
 
     resized = np.empty((side, side, 3), np.uint8)
     resized[:] = FILL
-    resized[: new[1], : new[0]] = Image.fromarray(image[cut]).resize(new, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    small = Image.fromarray(image[cut]).resize(new, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    resized[: new[1], : new[0]] = np.asarray(small)
     new_labels = None
     if labels is not None:
         new_labels = np.zeros((side, side), np.int32)
-        new_labels[: new[1], : new[0]] = Image.fromarray(labels[cut]).resize(new, Image.Resampling.NEAREST)
+        small = Image.fromarray(labels[cut]).resize(new, Image.Resampling.NEAREST)
+        new_labels[: new[1], : new[0]] = np.asarray(small)
     moved = (points - (x0, y0) + 0.5) * (new[0] / cut_width, new[1] / cut_height) - 0.5
     inside = ((moved >= -0.5) & (moved < np.array(new) - 0.5)).all(1) if len(moved) else np.zeros(0, bool)
     crop = Crop(resized, np.clip(moved[inside], 0, np.array(new) - 1), new_labels)

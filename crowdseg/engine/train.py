@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import torch
 from crowdseg import files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder
-from crowdseg.engine.device import Processes, choose_device, join_processes
+from crowdseg.engine.device import choose_device, join_processes
 from crowdseg.engine.logs import RunLog
 from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import TrainingData, training_data
 from crowdseg.engine.watcher import Watcher
 from crowdseg.errors import UsageError
-from crowdseg.methods import Method, method_class
+from crowdseg.methods import method_class
 from crowdseg.methods.base import Task
 
 Announce = Callable[[Path, TrainConfig, TrainingData], Sequence[Watcher]]
@@ -83,6 +83,8 @@ def train_count(
 
 @dataclass(frozen=True)
 class _Request:
+    """What was asked for."""
+
     task: Task
     data: Path | str | None
     config: TrainConfig | None
@@ -94,30 +96,43 @@ class _Request:
     from_run: Path | str | None
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What will be done: with every default filled in. ``start`` is the run whose weights are taken."""
+
+    config: TrainConfig
+    data: Path | str | None
+    masks: Path | str | None
+    run: Path
+    start: Path | None
+
+
 def _train(request: _Request) -> TrainResult:
     started = time.monotonic()
     processes, device = join_processes(choose_device(request.device))
-    request, start = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
-    assert request.config is not None and request.out is not None
-    config, run = request.config, Path(request.out)
-    data = training_data(request.data, request.masks, config)
+    plan = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
+    config, run = plan.config, plan.run
+    data = training_data(plan.data, plan.masks, config)
     record = {"method": config.method, "task": request.task, "preset": config.preset, "data": data.describe()}
-    _check_same_data(run, record, request.resume)
+    if request.resume:
+        _check_same_data(run, record)
     if config.batch_size % processes.world:
         raise UsageError(f"batch_size={config.batch_size} cannot be shared by {processes.world} processes.")
 
     torch.manual_seed(config.seed)
     kind = method_class(config.method)
-    method = kind(config, "none" if start else config.backbone_weights)
-    if start is not None:
-        _start_from(method, start)
-    method.student.to(device)
-    method.teacher.to(device)
+    method = kind(config, "none" if plan.start else config.backbone_weights)
+    for network in (method.student, method.teacher):
+        if plan.start is not None:
+            load_weights(plan.start, network)
+        network.to(device)
     if processes.is_first:
         files.write_text(run / "config.yaml", config_text(config))
-        files.write_json(run / "run.json", {**record, "from": None if start is None else str(start.resolve())})
+        files.write_json(
+            run / "run.json", {**record, "from": None if plan.start is None else str(plan.start.resolve())}
+        )
     resume_state = load_resume(run) if request.resume else None
-    watchers = _watchers(request, run, config, data, processes)
+    watchers = _watchers(request, plan, data) if processes.is_first else []
     trainer = Trainer(config, data, run, method, device, processes, watchers, record)
     best = trainer.train(kind.stages[request.task], resume_state)
     if processes.is_first:
@@ -126,7 +141,7 @@ def _train(request: _Request) -> TrainResult:
     return TrainResult(run, [validation.record() for validation in best], time.monotonic() - started)
 
 
-def _begun(request: _Request) -> tuple[_Request, Path | None]:
+def _begun(request: _Request) -> _Plan:
     """A new run: settings, dataset and masks from the request, else from the run it begins from."""
     config, data, masks, start = request.config, request.data, request.masks, None
     if request.task == "count":
@@ -137,49 +152,38 @@ def _begun(request: _Request) -> tuple[_Request, Path | None]:
             data, masks = known["root"], masks or known["masks"]
     config = config or make_config()
     name = f"{Path(str(data)).resolve().name if data else 'run'}-{config.preset}"
-    out = Path(request.out) if request.out else new_run_folder(request.task, name)
-    if (out / "run.json").is_file():
-        raise UsageError(f"{out} holds a run already: pass --resume to go on with it, or another --out.")
-    return replace(request, config=config, data=data, masks=masks, out=out), start
+    run = Path(request.out) if request.out else new_run_folder(request.task, name)
+    if (run / "run.json").is_file():
+        raise UsageError(f"{run} holds a run already: pass --resume to go on with it, or another --out.")
+    return _Plan(config, data, masks, run, start)
 
 
-def _resumed(request: _Request) -> tuple[_Request, Path | None]:
+def _resumed(request: _Request) -> _Plan:
     """The run to go on with: everything but the device comes from its folder."""
-    if request.out is None:
-        folders = [file.parent for file in (RUNS / request.task).glob("*/run.json")]
-        folders = [folder for folder in folders if not files.read_json(folder / "run.json").get("finished")]
-        if not folders:
-            raise UsageError(f"There is no unfinished run in {RUNS / request.task} to resume.")
-        out = max(folders, key=lambda folder: (folder / "run.json").stat().st_mtime)
-    else:
-        out = Path(request.out)
-        if not (out / "run.json").is_file():
-            raise UsageError(f"{out} is not a run, so it cannot be resumed.")
-    known = files.read_json(out / "run.json")
+    run = Path(request.out) if request.out else _newest_unfinished(request.task)
+    if not (run / "run.json").is_file():
+        raise UsageError(f"{run} is not a run, so it cannot be resumed.")
+    known = files.read_json(run / "run.json")
     if known.get("finished"):
-        raise UsageError(f"The run {out} is finished: nothing to resume.")
+        raise UsageError(f"The run {run} is finished: nothing to resume.")
     if known["task"] != request.task:
-        raise UsageError(f"{out} is a run of train-{known['task']}: resume it with that command.")
-    config = read_config(out / "config.yaml")
+        raise UsageError(f"{run} is a run of train-{known['task']}: resume it with that command.")
     start = Path(known["from"]) if known.get("from") else None
-    data, masks = known["data"]["root"], known["data"]["masks"]
-    return replace(request, config=config, data=data, masks=masks, out=out), start
+    return _Plan(read_config(run / "config.yaml"), known["data"]["root"], known["data"]["masks"], run, start)
 
 
-def _check_same_data(run: Path, record: dict[str, Any], resume: bool) -> None:
-    if resume and files.read_json(run / "run.json")["data"]["fingerprint"] != record["data"]["fingerprint"]:
+def _newest_unfinished(task: Task) -> Path:
+    records = [file for file in (RUNS / task).glob("*/run.json") if not files.read_json(file).get("finished")]
+    if not records:
+        raise UsageError(f"There is no unfinished run in {RUNS / task} to resume.")
+    return max(records, key=lambda file: file.stat().st_mtime).parent
+
+
+def _check_same_data(run: Path, record: dict[str, Any]) -> None:
+    if files.read_json(run / "run.json")["data"]["fingerprint"] != record["data"]["fingerprint"]:
         raise UsageError(f"{record['data']['root']} has changed since {run} began: begin a new run with another --out.")
 
 
-def _start_from(method: Method, start: Path) -> None:
-    for network in (method.student, method.teacher):
-        load_weights(start, network)
-
-
-def _watchers(
-    request: _Request, run: Path, config: TrainConfig, data: TrainingData, processes: Processes
-) -> list[Watcher]:
-    if not processes.is_first:
-        return []
-    shown = list(request.announce(run, config, data)) if request.announce else []
-    return [RunLog(run), *shown]
+def _watchers(request: _Request, plan: _Plan, data: TrainingData) -> list[Watcher]:
+    shown = list(request.announce(plan.run, plan.config, data)) if request.announce else []
+    return [RunLog(plan.run), *shown]

@@ -11,7 +11,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from crowdseg import files
@@ -70,7 +78,8 @@ class TrainingView(Watcher):
             console=console.err,
             disable=not console.err.is_terminal,
         )
-        self.task, self.shown, self.images = None, 0.0, 0  # type: ignore[var-annotated]
+        self.task: TaskID | None = None
+        self.shown, self.images = 0.0, 0
 
     def __enter__(self) -> TrainingView:
         self.progress.start()

@@ -57,7 +57,7 @@ def test_kill_9_and_resume_give_the_same_weights(folder: Path, crowd) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL, "the run was finished before it could be killed"
-    done = run(folder, "train-seg", "--resume", "--device", "cpu")
+    done = run(folder, "train-seg", "--resume", "--out", "killed", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     one, two = (load_file(folder / name / "weights.safetensors") for name in ("whole", "killed"))
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
