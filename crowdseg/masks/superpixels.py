@@ -1,4 +1,4 @@
-"""Superpixels whose size follows the crowd, and the patch of them under each point."""
+"""Superpixels, and the patch under each point of those whose size follows the crowd."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from skimage.segmentation import slic
 from crowdseg.masks.crowd import Crowd
 from crowdseg.masks.segmenters.base import Claim, part_at
 
+LEAST_AREA = 16.0  # px
 _COMPACTNESS, _ROUNDS = 10.0, 5
 
 
-def superpixels(image: NDArray[np.uint8], crowd: Crowd) -> NDArray[np.int32]:
-    """SLIC in LAB: ``(H, W)`` labels; segments of about the area of a disc of half the median circle's radius."""
-    area = float(np.clip(np.pi * (np.median(crowd.radii) / 2) ** 2, 16, max(16.0, image[..., 0].size / 50)))
+def superpixels(lab: NDArray[np.float32], area: float) -> NDArray[np.int32]:
+    """SLIC of a LAB image ``(H, W, 3)``: labels ``(H, W)`` from 0, segments of about ``area`` pixels."""
     return slic(
-        rgb2lab(image).astype(np.float32),
-        n_segments=max(2, round(image[..., 0].size / area)),
+        lab,
+        n_segments=max(2, round(lab[..., 0].size / area)),
         compactness=_COMPACTNESS,
         max_num_iter=_ROUNDS,
         convert2lab=False,
@@ -29,8 +29,15 @@ def superpixels(image: NDArray[np.uint8], crowd: Crowd) -> NDArray[np.int32]:
     ).astype(np.int32)
 
 
-def patches(segments: NDArray[np.int32], crowd: Crowd) -> Iterator[Claim]:
+def crowd_area(crowd: Crowd) -> float:
+    """Pixels of a superpixel that suits the crowd: a disc of half the median circle's radius."""
+    height, width = crowd.size
+    return float(np.clip(np.pi * (np.median(crowd.radii) / 2) ** 2, LEAST_AREA, max(LEAST_AREA, height * width / 50)))
+
+
+def patches(image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
     """For each point the superpixel under it (S_n of xmask section 8), cut to its circle, the part at the point."""
+    segments = superpixels(rgb2lab(image).astype(np.float32), crowd_area(crowd))
     rows, columns = crowd.pixels
     for index in range(len(crowd)):
         window = crowd.window(index, crowd.radii[index])

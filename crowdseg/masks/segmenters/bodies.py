@@ -1,4 +1,4 @@
-"""People as bodies below a head: a shape below the point, then pixels by the colours inside and outside it."""
+"""People as bodies below a head: a shape below the point, then superpixels by the colours inside and outside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from crowdseg.masks.crowd import Crowd, Window
 from crowdseg.masks.segmenters.base import Claim, part_at
+from crowdseg.masks.superpixels import LEAST_AREA, superpixels
 
 _CODES = 48  # colours told apart
 _WIDTH = 0.35  # half a body's width as a share of the circle's radius ...
@@ -24,9 +25,9 @@ _COLOUR = 2.0  # most that colour can say, in log odds; the shape can say 3
 Codes = NDArray[np.intp]
 
 
-def body_claims(colours: NDArray[np.float32], crowd: Crowd) -> Iterator[Claim]:
-    """``colours`` ``(H, W, 3)`` LAB, smoothed along edges -> one claim per person, its strength the log odds."""
-    codes = _codes(colours)
+def body_claims(lab: NDArray[np.float32], crowd: Crowd) -> Iterator[Claim]:
+    """``lab`` ``(H, W, 3)`` -> one claim per person, its strength the log odds."""
+    codes = _codes(lab)
     overall = np.bincount(codes.ravel(), minlength=_CODES) / codes.size
     rows, columns = crowd.pixels
     for index in range(len(crowd)):
@@ -40,14 +41,16 @@ def body_claims(colours: NDArray[np.float32], crowd: Crowd) -> Iterator[Claim]:
         yield Claim(index, window, part_at(mask, *at) & mine, odds.astype(np.float32), "superpixel")
 
 
-def _codes(colours: NDArray[np.float32]) -> Codes:
-    """``(H, W)`` which of the image's typical colours each pixel has."""
-    flat = colours.reshape(-1, colours.shape[-1])
+def _codes(lab: NDArray[np.float32]) -> Codes:
+    """``(H, W)`` which of the image's typical colours each pixel's superpixel has."""
+    segments = superpixels(lab, LEAST_AREA)
+    area = np.bincount(segments.ravel())
+    sums = np.stack([np.bincount(segments.ravel(), channel.ravel()) for channel in np.moveaxis(lab, -1, 0)], axis=1)
+    means = sums / np.maximum(area, 1)[:, None]
     generator = np.random.default_rng(0)
-    some = flat[generator.choice(len(flat), min(len(flat), 8000), replace=False)]
-    some = np.unique(some, axis=0)
+    some = np.unique(means[generator.choice(len(means), min(len(means), 8000), replace=False)], axis=0)
     typical = kmeans2(some, _CODES, iter=8, minit="++", rng=generator)[0] if len(some) > _CODES else some
-    return cKDTree(typical).query(flat)[1].reshape(colours.shape[:2])
+    return cKDTree(typical).query(means)[1][segments]
 
 
 def _shape(crowd: Crowd, index: int, window: Window) -> NDArray[np.float64]:
@@ -68,5 +71,5 @@ def _log_odds(
         person = np.bincount(codes[circle], inside[circle], _CODES) + 1
         around = np.bincount(codes[other], 1 - inside[other], _CODES) + 1 + 20 * overall
         colour = np.log(person / person.sum() * around.sum() / around).clip(-_COLOUR, _COLOUR)
-        odds = shape + ndimage.gaussian_filter(colour[codes], 1.0)
+        odds = shape + ndimage.gaussian_filter(colour[codes], 1.0)  # rounds the superpixels' corners
     return odds

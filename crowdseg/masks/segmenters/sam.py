@@ -19,7 +19,7 @@ from crowdseg.masks.crowd import Crowd, Window
 from crowdseg.masks.prompts import Prompts, make_prompts
 from crowdseg.masks.segmenters.base import Claim, part_at
 from crowdseg.masks.settings import MaskSettings
-from crowdseg.masks.superpixels import patches, superpixels
+from crowdseg.masks.superpixels import patches
 
 _FILES = {"vit_b": "sam_vit_b_01ec64.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_h": "sam_vit_h_4b8939.pth"}
 _CPU_BATCH = 4  # on a CPU larger batches only cost memory
@@ -71,7 +71,7 @@ class SamSegmenter:
         self.batch = prompt_batch if model.device.type != "cpu" else min(prompt_batch, _CPU_BATCH)
 
     def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
-        fallback = list(patches(superpixels(image, crowd), crowd))
+        fallback = list(patches(image, crowd))
         prompts = make_prompts(crowd, fallback)
         for tile in _tiles(crowd):
             self.predictor.set_image(image[tile.window])

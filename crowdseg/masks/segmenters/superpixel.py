@@ -36,7 +36,7 @@ class SuperpixelSegmenter:
         roots = _smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7)
         lab = rgb2lab(image).astype(np.float32)
         if _evidence_of_blobs(roots, crowd) < self.blob_threshold:
-            return body_claims(_smoothed(lab, 1.0), crowd)
+            return body_claims(lab, crowd)
         lengths = fit_outlines(roots, crowd, np.arange(len(crowd))).lengths
         return _claims_of(segment_blobs(_smoothed(lab, 0.5), lengths, crowd), len(crowd))
 
