@@ -54,19 +54,30 @@ class DemoResult:
     run: Path
 
 
-def run_demo(out: Path, *, seed: int = 0, say: Say = print, shown: Shown | None = None) -> DemoResult:
+def run_demo(
+    out: Path,
+    *,
+    images: int = IMAGES,
+    size: Size = SIZE,
+    seed: int = 0,
+    config: TrainConfig | None = None,
+    say: Say = print,
+    shown: Shown | None = None,
+) -> DemoResult:
     """Draw, prepare, train, evaluate; a rerun in the same folder goes on where the last one stopped.
 
     Args:
         out: folder for everything.
+        images, size, seed: of the crowd; ``size`` is (H, W) in pixels.
+        config: of the training; default the preset ``demo`` with a fifth of the images labelled.
         say: told the name of each step.
         shown: ``report.training.shown``, to follow the training.
     """
+    config = config or make_config("demo", ratio=RATIO)
     say(STEPS[0])
-    write_synthetic(out / "data", IMAGES, PEOPLE, SIZE, seed)
+    write_synthetic(out / "data", images, PEOPLE, size, seed)
     say(STEPS[1])
     prep_masks(out / "data", out / "masks")
-    config = make_config("demo", ratio=RATIO)
     say(STEPS[2])
     common = {"data": out / "data", "masks": out / "masks"}
     _trained(train_seg, out / "seg", "seg", shown, config=config, **common)
