@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from crowdseg import __version__, files
+from crowdseg import files
 from crowdseg.errors import DataError, UsageError
 from crowdseg.models.backbone import read_state
 
@@ -27,7 +27,7 @@ def save_weights(run: Path, network: nn.Module, record: dict[str, Any]) -> None:
     """The network's weights and their record; the record is written last."""
     with files.atomic(run / "weights.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}, temporary)
-    files.write_json(run / "weights.json", {"crowdseg": __version__, **record})
+    files.write_json(run / "weights.json", record)
 
 
 def load_weights(run: Path, network: nn.Module) -> dict[str, Any]:

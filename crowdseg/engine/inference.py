@@ -69,7 +69,7 @@ def predict_image(
         )[0, : size[0], : size[1]]
     return Prediction(
         size=size,
-        points=people.points.double().cpu().numpy(),
+        points=people.points.cpu().double().numpy(),
         scores=people.probability.cpu().numpy(),
         labels=None if labels is None else labels.cpu().numpy().astype(np.int32),
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from crowdseg import files
+from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder
 from crowdseg.engine.device import choose_device, join_processes
@@ -113,7 +114,14 @@ def _train(request: _Request) -> TrainResult:
     plan = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
     config, run = plan.config, plan.run
     data = training_data(plan.data, plan.masks, config)
-    record = {"method": config.method, "task": request.task, "preset": config.preset, "data": data.describe()}
+    record = {
+        "method": config.method,
+        "task": request.task,
+        "config": asdict(config),
+        "data": data.describe(),
+        "versions": {"crowdseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "device": str(device),
+    }
     if request.resume:
         _check_same_data(run, record)
     if config.batch_size % processes.world:
