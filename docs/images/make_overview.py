@@ -24,7 +24,7 @@ from crowdseg.masks.store import MaskStore
 from crowdseg.report.overlay import draw_overlay
 from crowdseg.report.training import shown
 
-IMAGES, PEOPLE, SIZE, SEED = 40, (10, 60), (384, 512), 7
+IMAGES, PEOPLE, SIZE, SEED = 40, (40, 140), (384, 512), 7
 RATIO = 0.5
 
 
