@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,4 +116,5 @@ def _run(task: Task, options: dict[str, Any]) -> None:
     train = engine.train_seg if task == "seg" else engine.train_count
     with shown(task) as announce:
         result = train(announce=announce, **options)
-    console.out.print(training_table(result))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        console.out.print(training_table(result))

@@ -77,7 +77,8 @@ def evaluate(
         data: a dataset or its folder; default the one the run was trained on.
         split: ``"test"``, ``"val"`` or ``"train"``.
         predictions: score this file instead of a run (see :func:`crowdseg.engine.prediction_files.read_predictions`).
-        masks: a prep-masks folder, taken as truth where the dataset has no masks of its own.
+        masks: a prep-masks folder, taken as truth where the dataset has no masks of its own; default the one that the
+            run was trained on, where it holds masks of these images.
         min_score: people scored above count.
         tile: side in pixels of the tiles in which larger images are predicted; default the model's own.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
@@ -102,6 +103,7 @@ def evaluate(
         samples = _samples(dataset, split, notes, trained_on)
         _note_seen_labels(dataset, samples, trained_on, notes)
         source = _model_source(model, tile, min_score)
+        masks = masks or _prepared_for(trained_on, samples)
     truth, mask_truth = _mask_truth(samples, masks, notes)
     scorer = Scorer(truth, min_score=min_score, located=source.located, boxes=_all_have_boxes(samples))
     with progress() as bar:
@@ -193,6 +195,17 @@ def _mask_truth(samples: list[Sample], masks: str | Path | None, notes: list[str
             f"{masks} has no masks of these images, such as {samples[0].key}. Run prep-masks on them first."
         )
     return lambda sample: store.labels(sample) if store.has(sample) else None, "prepared"
+
+
+def _prepared_for(trained_on: Mapping[str, Any], samples: list[Sample]) -> Path | None:
+    """The prep-masks folder a run was trained on, if it is of use: the samples have no masks but those."""
+    from crowdseg.masks.store import MANIFEST, MaskStore
+
+    folder = Path(trained_on.get("masks") or "")
+    if any(sample.masks is not None for sample in samples) or not (folder / MANIFEST).is_file():
+        return None
+    store = MaskStore.open(folder)
+    return folder if any(store.is_current(sample) for sample in samples) else None
 
 
 def _annotated_masks(sample: Sample) -> list | None:

@@ -30,7 +30,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        return f"{self.run.parent.name}-{self.run.name}"
+        folder = self.run.resolve()
+        return f"{folder.parent.name}-{folder.name}"
 
     def predict(
         self,

@@ -13,7 +13,7 @@ import torch
 
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
-from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder
+from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder, read_last
 from crowdseg.engine.device import choose_device, join_processes
 from crowdseg.engine.logs import RunLog
 from crowdseg.engine.trainer import Trainer
@@ -159,7 +159,7 @@ def _begun(request: _Request) -> _Plan:
         if data is None:
             data, masks = known["root"], masks or known["masks"]
     config = config or make_config()
-    name = f"{Path(str(data)).resolve().name if data else 'run'}-{config.preset}"
+    name = f"{Path(data or masks or read_last().get('data', 'run')).resolve().name}-{config.preset}"
     run = Path(request.out) if request.out else new_run_folder(request.task, name)
     if (run / "run.json").is_file():
         raise UsageError(f"{run} holds a run already: pass --resume to go on with it, or another --out.")

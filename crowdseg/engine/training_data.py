@@ -54,13 +54,14 @@ def training_data(data: Path | str | None, masks: Path | str | None, config: Tra
     """
     root, store = _locate(data, masks)
     dataset = load_dataset(root)
-    train = [sample for sample in dataset.split("train") if sample.points is not None]
-    if not train:
+    train = dataset.split("train")
+    annotated = [sample for sample in train if sample.points is not None]
+    if not annotated:
         raise UsageError(f"{dataset.root} has no annotated training images: check it with `crowdseg data check`.")
     if config.protocol is not None:
-        labelled = protocol_subset(train, Path(config.protocol))
+        labelled = protocol_subset(annotated, Path(config.protocol))
     else:
-        labelled = labelled_subset(train, ratio=config.ratio or 1.0, seed=config.seed)
+        labelled = labelled_subset(annotated, ratio=config.ratio or 1.0, seed=config.seed)
     labelled, unlabelled, val = _validation(labelled, train, dataset.split("val"), config)
     lacking = [sample.key for sample in labelled if not store.has(sample)]
     if lacking:
@@ -73,17 +74,20 @@ def training_data(data: Path | str | None, masks: Path | str | None, config: Tra
 def _validation(
     labelled: list[Sample], train: list[Sample], val: list[Sample], config: TrainConfig
 ) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    """The dataset's own validation split, else a part of the training images: unlabelled ones where they suffice."""
+    """The dataset's own validation split, else a part of the training images: not of the labelled ones if others do."""
     names = {sample.key for sample in labelled}
     unlabelled = [sample for sample in train if sample.key not in names]
     val = [sample for sample in val if sample.points is not None]
-    wanted = round(config.val_fraction * len(train))
-    if not val and config.val_fraction > 0:
-        if len(unlabelled) > wanted:
-            unlabelled, val = validation_split(unlabelled, max(wanted, 1) / len(unlabelled), config.seed)
-        else:
-            labelled, val = validation_split(labelled, config.val_fraction, config.seed)
-    return labelled, unlabelled, val
+    if val or config.val_fraction == 0:
+        return labelled, unlabelled, val
+    spare = [sample for sample in unlabelled if sample.points is not None]
+    wanted = max(round(config.val_fraction * (len(labelled) + len(spare))), 1)
+    if len(spare) > wanted:
+        _, val = validation_split(spare, wanted / len(spare), config.seed)
+    else:
+        labelled, val = validation_split(labelled, config.val_fraction, config.seed)
+    kept = {sample.key for sample in val}
+    return labelled, [sample for sample in unlabelled if sample.key not in kept], val
 
 
 def _locate(data: Path | str | None, masks: Path | str | None) -> tuple[Path, MaskStore]:
