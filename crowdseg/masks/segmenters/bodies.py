@@ -15,9 +15,13 @@ from crowdseg.masks.segmenters.base import Claim, part_at
 from crowdseg.masks.superpixels import LEAST_AREA, superpixels
 
 _CODES = 48  # colours told apart
-_WIDTH = 0.35  # half a body's width as a share of the circle's radius ...
-_WIDEST = 0.08  # ... and at most this share of the image's short side
+_WIDTH = 0.35  # half a body's width: at most this share of the circle's radius ...
+_WIDEST = 0.08  # ... and of the image's short side; at least, if that leaves room, ...
+_NARROWEST = 2.0  # ... this many px
+_WIDTHS = 7  # tried, from the narrowest to the widest
 _HEAD = 0.5  # the head reaches this many half widths above the point
+_HEIGHT = 7.5  # the feet are this many half widths below it
+_AROUND = 2.5  # a body is told from what lies within a shape this many times as large
 _SOFT = 0.3  # the shape's softness, in half widths
 _ROUNDS = 3
 _COLOUR = 2.0  # most that colour can say, in log odds; the shape can say 3
@@ -34,9 +38,11 @@ def body_claims(lab: NDArray[np.float32], crowd: Crowd) -> Iterator[Claim]:
         window = crowd.window(index, crowd.radii[index])
         mine = crowd.inside(index, window)
         nearest = crowd.nearest[window]
-        odds = _log_odds(_shape(crowd, index, window), codes[window], mine, nearest == index + 1, overall)
+        own = nearest == index + 1
+        shape = _best_shape(crowd, index, window, codes[window], mine & own)
+        odds = _log_odds(shape, codes[window], mine, own, overall)
         at = rows[index] - window[0].start, columns[index] - window[1].start
-        mask = (odds > 0) & mine & (nearest == index + 1)
+        mask = (odds > 0) & mine & own
         mask[at] = True
         yield Claim(index, window, part_at(mask, *at) & mine, odds.astype(np.float32), "superpixel")
 
@@ -53,12 +59,38 @@ def _codes(lab: NDArray[np.float32]) -> Codes:
     return cKDTree(typical).query(means)[1][segments]
 
 
-def _shape(crowd: Crowd, index: int, window: Window) -> NDArray[np.float64]:
-    """Log odds by the shape alone: a column below the point, half an ellipse above it."""
+def _best_shape(crowd: Crowd, index: int, window: Window, codes: Codes, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The shape, of all widths, that tells the body's colours best from those around it.
+
+    Told by the mutual information of colour and shape; the root of the width weighs against small shapes, which a few
+    colours fit by chance.
+    """
+    widest = max(1.0, min(_WIDTH * crowd.radii[index], _WIDEST * min(crowd.size)))
+    best, most = None, -1.0
+    for half in np.geomspace(min(_NARROWEST, widest), widest, _WIDTHS):
+        shape = _shape(crowd, index, window, half)
+        around = own & (_shape(crowd, index, window, _AROUND * half, _HEIGHT / 2) > 0)
+        told = _information(codes[around], 1 / (1 + np.exp(-shape[around]))) * np.sqrt(half)
+        if told > most:
+            best, most = shape, told
+    assert best is not None
+    return best
+
+
+def _shape(crowd: Crowd, index: int, window: Window, half: float, height: float = _HEIGHT) -> NDArray[np.float64]:
+    """Log odds by the shape alone: a column below the point, ``height`` half widths tall, half an ellipse above it."""
     right, below = crowd.offsets(index, window)
-    half = max(1.0, min(_WIDTH * crowd.radii[index], _WIDEST * min(crowd.size)))
     outward = np.where(below < 0, np.hypot(right, below / _HEAD), np.abs(right)) / half
-    return ((1 - outward) / _SOFT).clip(-3, 3)
+    feet = (height - below / half) / (2 * _SOFT)
+    return np.minimum((1 - outward) / _SOFT, feet).clip(-3, 3)
+
+
+def _information(codes: Codes, inside: NDArray[np.float64]) -> float:
+    """Mutual information, in nats per pixel, of a pixel's colour ``(P,)`` and of whether it lies inside ``(P,)``."""
+    joint = np.stack([np.bincount(codes, weights, _CODES) for weights in (inside, 1 - inside)]) / max(len(codes), 1)
+    apart = joint.sum(0) * joint.sum(1, keepdims=True)
+    used = joint > 0
+    return float((joint[used] * np.log(joint[used] / apart[used])).sum())
 
 
 def _log_odds(
