@@ -20,15 +20,17 @@ class MaskSettings:
             for the people (or nuclei, or cells) of an image to be taken for blobs rather than for bodies below a head.
         min_containment: least share of a candidate mask inside the circle for it to be trusted (SAM).
         prompt_batch: prompts decoded at once (SAM); it does not change the masks.
+        edition: of the methods behind these settings; raised when they give other masks than before.
     """
 
     segmenter: str = "superpixel"
     sam_model: str | None = None
     sam_checkpoint: str | None = None
     min_radius: float = 3.0
-    blob_threshold: float = 0.64
+    blob_threshold: float = 0.6
     min_containment: float = 0.3
     prompt_batch: int = 64
+    edition: int = 1
 
     def __post_init__(self) -> None:
         if self.segmenter not in ("superpixel", "sam"):

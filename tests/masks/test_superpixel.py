@@ -23,10 +23,10 @@ def ious(labels: np.ndarray, truth: list[np.ndarray]) -> np.ndarray:
     return np.array([((labels == n) & m).sum() / ((labels == n) | m).sum() for n, m in enumerate(truth, 1)])
 
 
-def of_set(path) -> float:
-    """Mean IoU over the instances of a data set, each against its own mask."""
+def of_set(path, every: int) -> float:
+    """Mean IoU over the instances of a data set's images, or some of them, each against its own mask."""
     found = []
-    for sample in load_dataset(path).samples:
+    for sample in load_dataset(path).samples[::every]:
         labels, _ = make(read_image(sample.image), sample.points)
         found.append(ious(labels, [rle.to_mask(each) for each in sample.masks]))
     return float(np.concatenate(found).mean())
@@ -142,7 +142,7 @@ def test_superpixels_follow_the_crowd(blobs):
         assert ndimage.label(patch.mask)[1] == 1
 
 
-@pytest.mark.parametrize(("name", "least"), [("dsb2018", 0.78), ("PennFudanPed", 0.33)])
-def test_real_masks(real_data, name, least):
-    """Means over all instances; plain circles reach 0.27 and 0.18, a colour split in each circle 0.73 and 0.14."""
-    assert of_set(real_data / name) > least
+@pytest.mark.parametrize(("name", "every", "least"), [("dsb2018", 3, 0.75), ("PennFudanPed", 1, 0.345)])
+def test_real_masks(real_data, name, every, least):
+    """On all of DSB2018 and PennFudan 0.80 and 0.36; circles reach 0.27 and 0.18, a colour split 0.73 and 0.14."""
+    assert of_set(real_data / name, every) > least

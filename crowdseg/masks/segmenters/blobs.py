@@ -17,6 +17,7 @@ from crowdseg.structures import LabelMap
 
 _BAND = 1.8  # pixels up to this multiple of the outline are looked at
 _HALFWAY = 0.45  # where between the surroundings' colour (0) and the person's (1) a pixel becomes the person's
+_TRUST = 1.5  # in the outline, against the colours: at 10 % beyond it, 0.15 more likeness is asked for
 _GROW = 1.03  # outlines end at the last sample inside
 
 
@@ -43,7 +44,7 @@ def _by_colour(lab: Floats, lengths: Floats, sketch: LabelMap, crowd: Crowd) -> 
         window = crowd.window(index, min(crowd.radii[index], lengths[index].max() * _BAND))
         distance = relative_distance(lengths[index], *crowd.offsets(index, window))
         likeness = _likeness(lab[window], sketch[window], index + 1, distance)
-        mask = likeness - _HALFWAY > np.log(np.maximum(distance, 0.2))
+        mask = likeness - _HALFWAY > _TRUST * np.log(np.maximum(distance, 0.2))
         mask &= (distance <= _BAND) & crowd.inside(index, window)
         at = rows[index] - window[0].start, columns[index] - window[1].start
         mask[at] = True

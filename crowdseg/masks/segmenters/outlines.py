@@ -2,8 +2,8 @@
 
 Around every point the image is sampled on a polar grid with geometric radii, so that a person of 5 px and one of 500
 are treated alike. Two colours, of the person and of its surroundings, and a smooth closed outline between them are
-fitted in turn; the outline is found exactly, by dynamic programming around the point (a two-region, piecewise constant
-model in polar coordinates).
+fitted in turn (a two-region, piecewise constant model in polar coordinates, drawn to edges); for given colours the best
+outline is found exactly, by dynamic programming around the point.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _STARTS = (0.25, 0.4, 0.6, 0.8)  # outlines to start from, as shares of the step
 _ROUNDS = 6
 _CORE = 5  # steps around the point that are taken for the person's
 _FAR_WEIGHT = 0.35  # samples at distance d weigh d^0.35: between equal rings and equal pixels
-_JUMP, _JUMP_COST = 3, 0.2  # steps between neighbouring rays: most, and cost of one
+_JUMP, _JUMP_COST = 3, 0.8  # steps between neighbouring rays: most, and cost of one
+_EDGE = 10.0  # gain of ending where the colour turns from the person's to the surroundings'
 _OUTWARD = -0.15  # in doubt a little further out
 _CHUNK = 256  # people at once; bounds the memory
 
@@ -88,14 +89,23 @@ def _fit_from(step: int, samples: Floats, weights: Floats, core: Floats) -> tupl
         # (|x - inner|^2 - |x - outer|^2) / |inner - outer|^2, from -1 (as the person) to 1 (as the surroundings)
         scale = np.maximum(((inner - outer) ** 2).sum(axis=-1), 4.0)
         slope, offset = -2 * (inner - outer) / scale[:, None], ((inner**2).sum(-1) - (outer**2).sum(-1)) / scale
-        unlike = np.einsum("ntjc,nc->ntj", samples, slope) + (offset + _OUTWARD)[:, None, None]
-        cost = np.cumsum(unlike.clip(-1, 1) * weights, axis=2)
+        unlike = np.einsum("ntjc,nc->ntj", samples, slope) + offset[:, None, None]
+        cost = np.cumsum((unlike + _OUTWARD).clip(-1, 1) * weights, axis=2) - _EDGE * _rise(unlike, weights, last)
         cost = np.where(weights > 0, cost, np.take_along_axis(cost, last, axis=2))
         moved = _cheapest_closed(cost)
         if np.array_equal(moved, outline):
             break
         outline = moved
     return outline, _means(outline, samples, weights)[2]
+
+
+def _rise(unlike: Floats, weights: Floats, last: NDArray[np.intp]) -> Floats:
+    """How much more like the surroundings it is just outside each step than just inside, in [0, 2]."""
+    unlike = unlike.clip(-1, 1)
+    unlike = np.where(weights > 0, unlike, np.take_along_axis(unlike, last, axis=2))
+    steps = np.arange(unlike.shape[2])
+    outside, inside = np.minimum(steps + 2, steps[-1]), np.maximum(steps - 1, 0)
+    return np.maximum(unlike[:, :, outside] - unlike[:, :, inside], 0)
 
 
 def _means(outline: NDArray[np.intp], samples: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:

@@ -29,13 +29,14 @@ _USUAL, _FEW = 0.45, 4  # what heads in a crowd reach, and how many such heads c
 class SuperpixelSegmenter:
     """See the module. ``blob_threshold`` as in :class:`crowdseg.masks.settings.MaskSettings`."""
 
-    blob_threshold: float = 0.64
+    blob_threshold: float = 0.6
 
     def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
         # square roots even out the noise of dark and light; 6.25 brings them to LAB's scale
         roots = _smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7)
         lab = rgb2lab(image).astype(np.float32)
-        if _evidence_of_blobs(roots, crowd) < self.blob_threshold:
+        both = np.concatenate([roots, _smoothed(lab, 0.7)], axis=-1)  # tells the two apart better than either
+        if _evidence_of_blobs(both, crowd) < self.blob_threshold:
             return body_claims(lab, crowd)
         lengths = fit_outlines(roots, crowd, np.arange(len(crowd))).lengths
         return _claims_of(segment_blobs(_smoothed(lab, 0.5), lengths, crowd), len(crowd))
