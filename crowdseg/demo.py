@@ -20,7 +20,7 @@ from crowdseg.masks import prep_masks
 from crowdseg.metrics import Counting, Instances
 from crowdseg.structures import LabelMap, Points, Size
 
-IMAGES, PEOPLE, SIZE = 72, (10, 60), (384, 512)
+IMAGES, PEOPLE, SIZE = 72, (20, 80), (384, 512)
 RATIO = 0.2
 STEPS = (
     "draw a crowd",
@@ -61,6 +61,7 @@ def run_demo(
     size: Size = SIZE,
     seed: int = 0,
     config: TrainConfig | None = None,
+    workers: int | None = 1,
     say: Say = print,
     shown: Shown | None = None,
 ) -> DemoResult:
@@ -70,6 +71,7 @@ def run_demo(
         out: folder for everything.
         images, size, seed: of the crowd; ``size`` is (H, W) in pixels.
         config: of the training; default the preset ``demo`` with a fifth of the images labelled.
+        workers: processes that make the masks, None for one per core; see :func:`crowdseg.prep_masks`.
         say: told the name of each step.
         shown: ``report.training.shown``, to follow the training.
     """
@@ -77,7 +79,7 @@ def run_demo(
     say(STEPS[0])
     write_synthetic(out / "data", images, PEOPLE, size, seed)
     say(STEPS[1])
-    prep_masks(out / "data", out / "masks")
+    prep_masks(out / "data", out / "masks", workers=workers)
     say(STEPS[2])
     common = {"data": out / "data", "masks": out / "masks"}
     _trained(train_seg, out / "seg", "seg", shown, config=config, **common)

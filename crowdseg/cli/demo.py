@@ -32,7 +32,7 @@ def demo(
     def say(step: str) -> None:
         console.err.rule(f"{STEPS.index(step) + 1}/{len(STEPS)} {step}", align="left")
 
-    result = run_demo(out, seed=seed, say=say, shown=shown)
+    result = run_demo(out, seed=seed, workers=None, say=say, shown=shown)
     say(STEPS[-1])
     images = find_images([str(out / "data" / "part_A" / "test_data" / "images")])
     folder = out / "predictions"

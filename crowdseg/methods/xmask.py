@@ -8,6 +8,8 @@ average of the student, labels the unlabelled crops.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -88,15 +90,12 @@ class XMask(Method):
     def step(self, batch: Batch, progress: Progress) -> StepResult:
         weights = self._weights(progress.stage)
         with_masks = "pull_push" in weights
-        labelled, unlabelled = batch.labelled, batch.unlabelled if progress.unlabelled_weight > 0 else None
-        images = labelled.images if unlabelled is None else torch.cat([labelled.images, unlabelled.strong])
-        output = self.student(images, with_masks)
-
-        number = len(labelled.images)
-        logs = self._losses(_rows(output, slice(0, number)), _annotated(labelled), weights)
+        logs = self._losses(self.student(batch.labelled.images, with_masks), _annotated(batch.labelled), weights)
         loss = _weighted(logs, weights)
+        unlabelled = batch.unlabelled if progress.unlabelled_weight > 0 else None
         if unlabelled is not None:
-            seen = _rows(output, slice(number, None))
+            with kept_statistics(self.network):
+                seen = self.student(unlabelled.strong, with_masks)
             terms = self._losses(seen, self._pseudo_target(seen, unlabelled, progress.stage), weights)
             loss = losses.semi_supervised(loss, _weighted(terms, weights), progress.unlabelled_weight)
             logs |= {f"{name}_unlabelled": value for name, value in terms.items()}
@@ -215,8 +214,19 @@ def _discs(found: Detections, radius: float, like: Tensor) -> Tensor:
     return ops.exclusion_labels(found.points, radii, size, found.batch_index, len(like)) > 0
 
 
-def _rows(output: Output, rows: slice) -> Output:
-    return Output(output.logits[rows], None if output.embedding is None else output.embedding[rows])
+@contextmanager
+def kept_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norm normalises by the batch, and does not learn it: colours that are jittered, blurred and cut out are not
+    those of the images that the teacher, and every later user, will see."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
