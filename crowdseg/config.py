@@ -88,8 +88,11 @@ class TrainConfig:
             "val_fraction": 0 <= self.val_fraction < 1,
             "batch_size": self.batch_size >= 1,
             "crop": self.crop >= 32 and self.crop % 32 == 0,
+            "seed": self.seed >= 0,
             "workers": self.workers >= 0,
+            "clip_norm": self.clip_norm > 0,
             "eval_every": self.eval_every >= 1,
+            "eval_images": self.eval_images >= 1,
             "scale": 0 < self.scale[0] <= self.scale[1],
             "width": self.width >= 8,
         }
@@ -176,7 +179,7 @@ def make_config(
     """
     if file is not None:
         content = _read_yaml(file)
-        preset = content.get("preset", preset)
+        preset = str(content.get("preset", preset))
     if preset not in PRESETS:
         raise UsageError(f"There is no preset `{preset}`: use one of {', '.join(PRESETS)}.")
     config = _merge(TrainConfig(preset=preset), PRESETS[preset], "the preset")
@@ -187,7 +190,12 @@ def make_config(
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text}: expected key=value.")
-        nested: Any = yaml.safe_load(value)
+        if key.strip() == "preset":
+            raise UsageError(f"--set {text}: a preset is chosen with --preset, or by `preset:` in a --config file.")
+        try:
+            nested: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {text}: `{value}` is not a YAML value.") from error
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
         config = _merge(config, nested, f"--set {text}")
@@ -241,9 +249,11 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     """``value`` as ``kind``: bool, int, float, str, an optional one of these, or a pair of floats."""
     options = getattr(kind, "__args__", (kind,))
     if getattr(kind, "__origin__", None) is tuple:
-        if isinstance(value, list | tuple) and len(value) == 2:
-            return (float(value[0]), float(value[1]))
-        raise UsageError(f"{where} should be two numbers, not {value!r}.")
+        try:
+            low, high = value
+            return (float(low), float(high))
+        except (TypeError, ValueError):
+            raise UsageError(f"{where} should be two numbers, not {value!r}.") from None
     if value is None and type(None) in options:
         return None
     try:
@@ -255,7 +265,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
             return float(value)  # YAML reads 5e-5 as text
         if str in options:
             return str(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise UsageError(f"{where} should be {options[0].__name__}, not {value!r}.")
 

@@ -50,6 +50,12 @@ def test_published_values() -> None:
         ("seed", "key=value"),
         ("crop=100", "crop=100"),
         ("count.schedule=linear", "count.schedule"),
+        ("pretrain.lr=[1", "not a YAML value"),
+        ("scale=[a, b]", "two numbers"),
+        ("batch_size=.inf", "batch_size"),
+        ("seed=-1", "seed"),
+        ("eval_images=0", "eval_images"),
+        ("preset=sha-5", "--preset"),
     ],
 )
 def test_bad_settings_are_refused_by_name(override: str, named: str) -> None:
