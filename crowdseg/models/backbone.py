@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crowdseg.errors import DataError, SetupError, UsageError
 
 FINE_STRIDE, COARSE_STRIDE = 8, 16
+CLASSIFIERS = ("classifier", "fc", "head")  # names of what the encoders leave out
 
 
 class Backbone(nn.Module):
@@ -92,7 +93,7 @@ def _strides(layers: list[nn.Module]) -> list[int]:
     for layer in layers:
         try:
             x = layer.eval()(x)
-        except (RuntimeError, TypeError):
+        except Exception:  # transformers and detectors refuse with whatever error they have
             break
         if x.ndim != 4 or side % x.shape[-1]:
             break
@@ -117,10 +118,17 @@ def _load_classifier(network: nn.Module, name: str, weights: str) -> None:
         state = _download(name)
     else:
         state = read_state(Path(weights))
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    lacking = [key for key in missing if not key.startswith(("classifier", "fc", "head"))]
-    if lacking or len(unexpected) == len(state):
-        raise DataError(f"{weights} does not hold weights of `{name}` (lacks {(lacking or ['everything'])[0]}).")
+    # without the classifier: a file for other classes, or for the features alone, is as good
+    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
+    try:
+        missing, _ = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise DataError(
+            f"{weights} does not hold weights of `{name}` ({str(error).splitlines()[-1].strip()})."
+        ) from error
+    lacking = [key for key in missing if not key.startswith(CLASSIFIERS)]
+    if lacking:
+        raise DataError(f"{weights} does not hold weights of `{name}` (lacks {lacking[0]}).")
 
 
 def _download(name: str) -> dict[str, Tensor]:

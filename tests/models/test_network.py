@@ -44,7 +44,7 @@ def test_torchvision_backbones_are_cut_at_strides_8_and_16(name: str, channels: 
     assert (fine.shape[-1], coarse.shape[-1]) == (8, 4)
 
 
-@pytest.mark.parametrize("name", ["no_such_net", "inception_v3"])
+@pytest.mark.parametrize("name", ["no_such_net", "inception_v3", "vit_b_32"])
 def test_backbones_that_do_not_serve_are_refused_by_name(name: str) -> None:
     with pytest.raises(UsageError, match=name):
         build_backbone(name)
@@ -60,6 +60,18 @@ def test_weights_are_read_from_safetensors_and_state_dicts(tmp_path) -> None:
     for name in ("net.safetensors", "net.pth"):
         backbone = build_backbone("mobilenet_v2", str(tmp_path / name))
         assert torch.equal(backbone.to_fine[0][0].weight, classifier.features[0][0].weight)  # type: ignore[index]
+
+
+def test_a_classifier_of_other_classes_serves_as_backbone_weights(tmp_path) -> None:
+    import torchvision
+
+    state = torchvision.models.get_model("mobilenet_v2", num_classes=7).state_dict()
+    torch.save(state, tmp_path / "seven.pt")
+    backbone = build_backbone("mobilenet_v2", str(tmp_path / "seven.pt"))
+    assert torch.equal(backbone.to_fine[0][0].weight, state["features.0.0.weight"])  # type: ignore[index]
+    torch.save({**state, "features.0.0.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(DataError, match=r"other\.pt .*size mismatch"):
+        build_backbone("mobilenet_v2", str(tmp_path / "other.pt"))
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path) -> None:
