@@ -37,7 +37,7 @@ def load_weights(run: Path, network: nn.Module) -> dict[str, Any]:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(f"{run / 'weights.safetensors'} does not fit the run's config.yaml: {error}") from error
-    return files.read_json(run / "weights.json")
+    return read_record(run / "weights.json")
 
 
 def save_resume(run: Path, state: dict[str, Any]) -> None:
@@ -83,7 +83,25 @@ def find_run(run: Path | str | None = None, task: str | None = None) -> RunInfo:
         folder = folder.parent if folder.is_file() else folder
         if not (folder / "weights.json").is_file():
             raise UsageError(f"{run} is not a run: expected a folder with weights.safetensors and weights.json.")
-    return RunInfo(folder, files.read_json(folder / "weights.json"))
+    return RunInfo(folder, read_record(folder / "weights.json"))
+
+
+def read_record(file: Path, *keys: str) -> dict[str, Any]:
+    """The ``run.json`` or ``weights.json`` of a run; ``keys``, such as ``data.root``, are what it must hold.
+
+    Raises:
+        DataError: it is not there or damaged.
+    """
+    record = files.read_json(file)
+    if not isinstance(record, dict):
+        raise DataError(f"{file} is not the record of a run. Restore it or train again.")
+    for key in keys:
+        value: Any = record
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise DataError(f"{file} is damaged: it lacks `{key}`. Restore it or train again.")
+            value = value[part]
+    return record
 
 
 def new_run_folder(task: str, name: str) -> Path:
@@ -98,6 +116,7 @@ def read_last() -> dict[str, str]:
     """What the last prep-masks in this folder worked on: ``{"data": ..., "masks": ...}``, or empty."""
     file = RUNS / "last.json"
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
+        last = json.loads(file.read_text())
+        return {"data": str(last["data"]), "masks": str(last["masks"])}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from crowdseg.config import TrainConfig
 from crowdseg.data.images import read_image
 from crowdseg.data.transforms import Crop, cut_out, random_crop, strong_augment
+from crowdseg.errors import CrowdsegError
 from crowdseg.methods import Batch, Labelled, Unlabelled
 from crowdseg.models import normalise
 from crowdseg.structures import LabelMap, Sample
@@ -48,7 +50,7 @@ class _Item:
     keep: Tensor | None = None
 
 
-class CropPairs(Dataset[_Item]):
+class CropPairs(Dataset[_Item | CrowdsegError]):
     """Item ``index`` of a stage: a random labelled crop and, behind the warm-up, one unlabelled crop.
 
     An epoch goes once through the training split's size; the unlabelled images come in a new order each epoch.
@@ -69,7 +71,13 @@ class CropPairs(Dataset[_Item]):
         self.labelled, self.unlabelled, self.labels = labelled, unlabelled, labels
         self.cache = _Cache(CACHE_BYTES)
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> _Item | CrowdsegError:
+        try:
+            return self._item(index)
+        except CrowdsegError as error:
+            return error  # raised by a worker its one sentence would come out as a traceback
+
+    def _item(self, index: int) -> _Item:
         seed = (self.config.seed, self.stage_number)
         rng = np.random.default_rng((*seed, 1, index))
         item = _Item(self._crop(rng, self.labelled[rng.integers(len(self.labelled))], annotated=True))
@@ -105,18 +113,36 @@ class _Steps(Sampler[list[int]]):
         return len(self.steps)
 
 
-def make_loader(pairs: CropPairs, start: int, end: int, rank: int = 0, world: int = 1) -> Iterable[Batch]:
-    """Batches of steps ``start`` to ``end`` - 1."""
+def make_loader(pairs: CropPairs, start: int, end: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """Batches of steps ``start`` to ``end`` - 1.
+
+    Raises:
+        DataError: an image or its masks cannot be read.
+    """
     config = pairs.config
-    return DataLoader(
+    loader: Iterable[Batch | CrowdsegError] = DataLoader(
         pairs,
         batch_sampler=_Steps(start, end, config.batch_size, rank, world),
         collate_fn=_collate,
         num_workers=config.workers,
+        worker_init_fn=_leave_interrupts,
+        generator=torch.Generator(),  # torch's own is the run's, and a resumed run has to find it as it was
     )
+    for batch in loader:
+        if isinstance(batch, CrowdsegError):
+            raise batch
+        yield batch
 
 
-def _collate(items: list[_Item]) -> Batch:
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches workers too; it is for the main process to end the step in hand."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _collate(found: list[_Item | CrowdsegError]) -> Batch | CrowdsegError:
+    items = [item for item in found if isinstance(item, _Item)]
+    if len(items) < len(found):
+        return next(item for item in found if isinstance(item, CrowdsegError))
     crops = [item.labelled for item in items]
     images = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
     points = torch.from_numpy(np.concatenate([crop.points for crop in crops])).float()

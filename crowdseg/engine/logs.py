@@ -24,12 +24,11 @@ class RunLog(Watcher):
         self.file = run / "log.csv"
         self.board = SummaryWriter(str(run / "tensorboard"))
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
-        self.per_epoch, self.offset, self.steps = 1, 0, 0
+        self.per_epoch = 1
 
     def stage_started(self, stage: StageInfo) -> None:
         """Rows behind the point where a resumed run goes on are dropped: they will be written again."""
-        self.offset += self.steps  # TensorBoard counts steps over all stages
-        self.steps, self.per_epoch = stage.steps, stage.steps_per_epoch
+        self.per_epoch = stage.steps_per_epoch
         rows = [
             row for row in read_log(self.file) if row["stage"] != stage.name or int(row["step"]) <= stage.start_step
         ]
@@ -58,12 +57,12 @@ class RunLog(Watcher):
         with self.file.open("a", newline="") as stream:
             csv.writer(stream).writerows([stage, epoch, step, name, f"{v:.6g}"] for name, v in values.items())
         for name, value in values.items():
-            self.board.add_scalar(f"{stage}/{name}", value, self.offset + step)
+            self.board.add_scalar(f"{stage}/{name}", value, step)
 
 
 def read_log(file: Path) -> list[Row]:
-    """Rows of a ``log.csv``; none where there is no file yet."""
+    """Rows of a ``log.csv``; none where there is no file yet, nor one that a power cut left half written."""
     if not file.is_file():
         return []
     with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+        return [row for row in csv.DictReader(stream) if all(row.get(name) for name in COLUMNS)]

@@ -13,7 +13,7 @@ import torch
 
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
-from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder, read_last
+from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder, read_last, read_record
 from crowdseg.engine.device import choose_device, join_processes
 from crowdseg.engine.logs import RunLog
 from crowdseg.engine.trainer import Trainer
@@ -127,8 +127,11 @@ def _train(request: _Request) -> TrainResult:
     if config.batch_size % processes.world:
         raise UsageError(f"batch_size={config.batch_size} cannot be shared by {processes.world} processes.")
 
-    torch.manual_seed(config.seed)
     kind = method_class(config.method)
+    stages = kind.stages[request.task]
+    if not any(getattr(config, stage).epochs for stage in stages):
+        raise UsageError(f"Nothing to train: {' and '.join(f'{stage}.epochs' for stage in stages)} are 0.")
+    torch.manual_seed(config.seed)
     method = kind(config, "none" if plan.start else config.backbone_weights)
     for network in (method.student, method.teacher):
         if plan.start is not None:
@@ -142,7 +145,7 @@ def _train(request: _Request) -> TrainResult:
     resume_state = load_resume(run) if request.resume else None
     watchers = _watchers(request, plan, data) if processes.is_first else []
     trainer = Trainer(config, data, run, method, device, processes, watchers, record)
-    best = trainer.train(kind.stages[request.task], resume_state)
+    best = trainer.train(stages, resume_state)
     if processes.is_first:
         (run / "resume.pt").unlink(missing_ok=True)
         files.write_json(run / "run.json", {**files.read_json(run / "run.json"), "finished": True})
@@ -154,7 +157,8 @@ def _begun(request: _Request) -> _Plan:
     config, data, masks, start = request.config, request.data, request.masks, None
     if request.task == "count":
         parent = find_run(request.from_run, "seg")
-        start, known = parent.folder, parent.record["data"]
+        start = parent.folder
+        known = read_record(start / "weights.json", "data.root", "data.masks")["data"]
         config = config or read_config(start / "config.yaml")
         if data is None:
             data, masks = known["root"], masks or known["masks"]
@@ -168,10 +172,12 @@ def _begun(request: _Request) -> _Plan:
 
 def _resumed(request: _Request) -> _Plan:
     """The run to go on with: everything but the device comes from its folder."""
+    if any(each is not None for each in (request.data, request.masks, request.config, request.from_run)):
+        raise UsageError("A resumed run keeps its own data and settings: name only the run to go on with, or nothing.")
     run = Path(request.out) if request.out else _newest_unfinished(request.task)
     if not (run / "run.json").is_file():
         raise UsageError(f"{run} is not a run, so it cannot be resumed.")
-    known = files.read_json(run / "run.json")
+    known = read_record(run / "run.json", "task", "data.root", "data.masks")
     if known.get("finished"):
         raise UsageError(f"The run {run} is finished: nothing to resume.")
     if known["task"] != request.task:
@@ -181,15 +187,18 @@ def _resumed(request: _Request) -> _Plan:
 
 
 def _newest_unfinished(task: Task) -> Path:
-    records = [file for file in (RUNS / task).glob("*/run.json") if not files.read_json(file).get("finished")]
+    records = [file for file in (RUNS / task).glob("*/run.json") if not read_record(file).get("finished")]
     if not records:
         raise UsageError(f"There is no unfinished run in {RUNS / task} to resume.")
     return max(records, key=lambda file: file.stat().st_mtime).parent
 
 
 def _check_same_data(run: Path, record: dict[str, Any]) -> None:
-    if files.read_json(run / "run.json")["data"]["fingerprint"] != record["data"]["fingerprint"]:
-        raise UsageError(f"{record['data']['root']} has changed since {run} began: begin a new run with another --out.")
+    if read_record(run / "run.json", "data")["data"] != record["data"]:
+        raise UsageError(
+            f"{record['data']['root']}, or the choice of its labelled images, has changed since {run} began: begin a "
+            "new run with another --out."
+        )
 
 
 def _watchers(request: _Request, plan: _Plan, data: TrainingData) -> list[Watcher]:

@@ -77,6 +77,9 @@ class Trainer:
             self.best = None
         for watcher in self.watchers:
             watcher.stage_started(StageInfo(stage, config, total, per_epoch, start))
+        if not resume:
+            # from now on this stage writes the weights; a resume file of the one before would take them for its own
+            self._save(stage, 0, optimizer)
 
         rates = [group["lr"] for group in groups]
         bare = self.method.student
@@ -162,14 +165,17 @@ class Trainer:
             load_weights(self.run, network)
 
     def _save_if_due(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-        due = self.interrupted or time.monotonic() - self.last_save >= self.config.save_seconds
-        if due and self.processes.is_first:
+        if self.interrupted or time.monotonic() - self.last_save >= self.config.save_seconds:
+            self._save(stage, step, optimizer)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _save(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
+        if self.processes.is_first:
             for watcher in self.watchers:
                 watcher.saved()
             save_resume(self.run, self._resume_state(stage, step, optimizer))
             self.last_save = time.monotonic()
-        if self.interrupted:
-            raise KeyboardInterrupt
 
     def _resume_state(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         student = getattr(self.method.student, "module", self.method.student)

@@ -47,12 +47,17 @@ class XMask(Method):
     def start_stage(self, stage: str) -> None:
         self.steps = 0
         for name, part in self.network.named_children():
-            part.requires_grad_(name in TRAINED[stage])
+            part.requires_grad_(name in self._trained(stage))
+
+    def _trained(self, stage: str) -> tuple[str, ...]:
+        # Several processes wait for every gradient, and without P2R the stage gives the density head none
+        left_out = "density_head" if "p2r" not in self._weights(stage) else None
+        return tuple(name for name in TRAINED[stage] if name != left_out)
 
     def parameter_groups(self, stage: str, config: StageConfig) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = []
         for name, part in self.network.named_children():
-            if name in TRAINED[stage]:
+            if name in self._trained(stage):
                 lr = config.encoder_lr if name == "encoder" else config.lr
                 part.requires_grad_(lr > 0)
                 groups.append({"params": list(part.parameters()), "lr": lr})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from safetensors.torch import load_file
 
 from crowdseg.config import TrainConfig, make_config
 from crowdseg.engine import load, train_count, train_seg
+from crowdseg.engine.loader import CropPairs, make_loader
 from crowdseg.engine.watcher import StepInfo, Watcher
-from crowdseg.errors import CrowdsegError, UsageError
+from crowdseg.errors import CrowdsegError, DataError, UsageError
 from crowdseg.methods.xmask import XMask
 
 SMALL = ["width=8", "crop=64", "batch_size=4", "ratio=0.5", "eval_every=1", "val_fraction=0.2"]
@@ -111,6 +113,27 @@ def test_a_killed_run_goes_on_to_the_same_weights(finished: Path, crowd, tmp_pat
     assert sorted(row.rsplit(",", 1)[0] for row in resumed) == sorted(row.rsplit(",", 1)[0] for row in uninterrupted)
 
 
+def test_a_run_killed_behind_its_first_stage_does_not_take_the_second_ones_weights(crowd, tmp_path) -> None:
+    """Nothing was saved for an hour, but the second stage has written its first weights already."""
+    slow = config("save_seconds=3600", "pretrain.epochs=1")
+    train_seg(crowd.data, masks=crowd.masks, config=slow, out=tmp_path / "whole", device="cpu")
+    stopper = Stopper("segment", 3, die)
+    with pytest.raises(Killed):
+        train_seg(
+            crowd.data,
+            masks=crowd.masks,
+            config=slow,
+            out=tmp_path / "run",
+            device="cpu",
+            announce=lambda *_: [stopper],
+        )
+    assert json.loads((tmp_path / "run" / "weights.json").read_text())["val"]["stage"] == "segment"
+    saved = torch.load(tmp_path / "run" / "resume.pt", weights_only=True)
+    assert (saved["stage"], saved["step"]) == ("segment", 0)
+    train_seg(out=tmp_path / "run", resume=True, device="cpu")
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_killed_train_count_goes_on_to_the_same_weights(finished: Path, tmp_path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Killed):
@@ -166,11 +189,12 @@ def test_bfloat16_trains(crowd, tmp_path) -> None:
     assert [stage["stage"] for stage in result.stages] == ["pretrain", "segment"]
 
 
-def test_two_processes_train_one_run(crowd, tmp_path) -> None:
+@pytest.mark.parametrize("more", [[], ["xmask.segment_p2r_weight=0"]], ids=["demo", "as published"])
+def test_two_processes_train_one_run(crowd, tmp_path, more: list[str]) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "crowdseg"]
     command += ["train-seg", str(crowd.data), "--masks", str(crowd.masks), "--out", str(run), "--preset", "demo"]
-    for setting in [*SMALL, *SHORT, *MIXED]:
+    for setting in [*SMALL, *SHORT, *MIXED, *more]:
         command += ["--set", setting]
     done = subprocess.run(
         [*command, "--device", "cpu"],
@@ -200,13 +224,16 @@ def test_refusals(finished: Path, crowd, tmp_path, monkeypatch) -> None:
         train_seg(crowd.data, config=config())
     with pytest.raises(UsageError, match="no trained run"):
         train_count()
+    with pytest.raises(UsageError, match="keeps its own data and settings"):
+        train_seg(crowd.data, out=tmp_path, resume=True)
+    with pytest.raises(UsageError, match=r"pretrain\.epochs and segment\.epochs are 0"):
+        none = config("pretrain.epochs=0", "segment.epochs=0")
+        train_seg(crowd.data, masks=crowd.masks, config=none, out=tmp_path / "none", device="cpu")
     with pytest.raises(UsageError, match="no device `tpu`"):
         train_seg(crowd.data, masks=crowd.masks, config=config(), device="tpu")
 
 
 def test_resuming_on_changed_data_is_refused(crowd, tmp_path) -> None:
-    import shutil
-
     shutil.copytree(crowd.data, tmp_path / "data")
     shutil.copytree(crowd.masks, tmp_path / "masks")
     with pytest.raises(Killed):
@@ -221,3 +248,30 @@ def test_resuming_on_changed_data_is_refused(crowd, tmp_path) -> None:
     removed.unlink()
     with pytest.raises(UsageError, match="has changed"):
         train_seg(out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"task": "seg"}', '{"task": "seg", "data": {"root": "."}}'])
+def test_damaged_records_are_refused_by_name(tmp_path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    (tmp_path / "weights.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json is"):
+        train_seg(out=tmp_path, resume=True)
+    with pytest.raises(DataError, match=r"weights\.json is"):
+        train_count(from_run=tmp_path, config=config(), device="cpu")
+
+
+def test_a_broken_image_stops_with_one_sentence_from_workers_too(crowd, tmp_path) -> None:
+    shutil.copytree(crowd.data, tmp_path / "data")
+    for image in (tmp_path / "data" / "part_A" / "train_data" / "images").iterdir():
+        image.write_bytes(image.read_bytes()[:1500])  # the header is whole
+    everyone = config("workers=1", "ratio=1", "val_fraction=0")
+    with pytest.raises(DataError) as error:
+        train_seg(tmp_path / "data", masks=crowd.masks, config=everyone, out=tmp_path / "run", device="cpu")
+    assert "IMG_" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_loader_leaves_the_runs_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    pairs = CropPairs(config(), 0, [], [], None, 4)
+    assert list(make_loader(pairs, 3, 3)) == []
+    assert torch.equal(torch.get_rng_state(), before)
