@@ -20,7 +20,8 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted(
-                "Stopped. What is finished is kept: run the same command again to go on (training: with --resume)."
+                "Stopped. What is finished is kept: run the same command again to go on (training: with --resume "
+                "in place of dataset and settings)."
             ) from None
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,13 +42,13 @@ def print_plan(run: Path, config: TrainConfig, data: TrainingData, stages: list[
     """What will be trained on what, in a few lines on stderr."""
     epochs = " + ".join(f"{stage} {getattr(config, stage).epochs}" for stage in stages)
     console.err.print(
-        f"[bold]{data.dataset.root}[/] ({data.dataset.format}): {len(data.labelled)} labelled and "
+        f"[bold]{escape(str(data.dataset.root))}[/] ({data.dataset.format}): {len(data.labelled)} labelled and "
         f"{len(data.unlabelled)} unlabelled training images, {len(data.val)} for validation; "
-        f"masks from {data.masks.folder}"
+        f"masks from {escape(str(data.masks.folder))}"
     )
     console.err.print(
         f"{config.method}, preset {config.preset}, backbone {config.backbone}, batch {config.batch_size}, "
-        f"epochs {epochs}; run folder [bold]{run}[/]",
+        f"epochs {epochs}; run folder [bold]{escape(str(run))}[/]",
         highlight=False,
     )
 
@@ -180,7 +181,7 @@ def _panel(axes: Any, curves: dict[str, Curve], title: str) -> None:
 
 def training_table(result: TrainResult) -> Table:
     """The best validation figures of each stage."""
-    table = Table(title=f"Trained in {result.seconds:.0f} s", caption=f"Run folder: {result.run}")
+    table = Table(title=f"Trained in {result.seconds:.0f} s", caption=f"Run folder: {escape(str(result.run))}")
     for name in ("stage", "best epoch", "val MAE", "val RMSE", "val mean IoU C"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for stage in result.stages:
