@@ -217,8 +217,10 @@ def config_text(config: TrainConfig) -> str:
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} is not readable YAML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"The settings {file} cannot be read: {error.strerror}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} is not readable YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise UsageError(f"{file} should hold `key: value` lines.")
     return content

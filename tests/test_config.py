@@ -67,6 +67,8 @@ def test_unknown_presets_and_unreadable_files_are_refused(tmp_path) -> None:
     with pytest.raises(UsageError, match="no preset `sha-50`"):
         make_config("sha-50")
     (tmp_path / "bad.yaml").write_text("- a\n- b\n")
-    for name in ("bad.yaml", "missing.yaml"):
-        with pytest.raises(UsageError, match=name):
+    (tmp_path / "broken.yaml").write_text("a: [\n")
+    for name in ("bad.yaml", "broken.yaml", "missing.yaml"):
+        with pytest.raises(UsageError, match=name) as error:
             make_config(file=tmp_path / name)
+        assert "\n" not in str(error.value)
