@@ -88,12 +88,14 @@ def run_demo(
     say(STEPS[3])
     _trained(train_count, out / "count", "count", shown, config=config, from_run=out / "seg", **common)
     say(STEPS[4])
-    _trained(train_seg, out / "labels-alone", "seg", shown, config=_labels_alone(config), **common)
+    alone = _labels_alone(config)
+    _trained(train_seg, out / "alone-seg", "seg", shown, config=alone, **common)
+    _trained(train_count, out / "alone-count", "count", shown, config=alone, from_run=out / "alone-seg", **common)
     say(STEPS[5])
     dataset = load_dataset(out / "data")
     rows = [
         _scored("crowdseg (labels + unlabelled images)", out / "count", dataset),
-        _scored("the same network, labels alone", out / "labels-alone", dataset),
+        _scored("the same network, labels alone", out / "alone-count", dataset),
         _circles("plain circles around the same people", out / "count", dataset),
         _training_mean("the training mean everywhere", dataset),
     ]
@@ -105,6 +107,7 @@ def _labels_alone(config: TrainConfig) -> TrainConfig:
         config,
         pretrain=replace(config.pretrain, unlabelled_max=0.0),
         segment=replace(config.segment, unlabelled_max=0.0),
+        count=replace(config.count, unlabelled_max=0.0),
     )
 
 

@@ -65,6 +65,12 @@ class Processes:
         torch.distributed.broadcast_object_list(decided, src=0)
         return decided[0]  # type: ignore[return-value]
 
+    def leave(self) -> None:
+        """Wait for the others and end the group."""
+        if self.world > 1:
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+
 
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
     """Join the group of ``torchrun`` (gloo on the CPU, nccl on GPUs) and take this process's own GPU."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from crowdseg.config import XMaskConfig
 from crowdseg.engine.device import autocast
@@ -107,6 +107,11 @@ def _canvas(size: Size) -> Size:
 def _margin(network: Network, canvas: Size, tile: int) -> int:
     if max(canvas) <= tile:
         return 0
+    if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
+        raise UsageError(
+            f"This backbone looks at the whole image at once, so tiles would change what it sees: pass --tile "
+            f"{max(canvas)} to do an image of this size whole."
+        )
     margin = receptive_radius(network)
     if tile < 2 * margin + PAD_TO:
         raise UsageError(f"--tile {tile} is too small for this network: use at least {2 * margin + PAD_TO}.")

@@ -149,6 +149,7 @@ def _train(request: _Request) -> TrainResult:
     if processes.is_first:
         (run / "resume.pt").unlink(missing_ok=True)
         files.write_json(run / "run.json", {**files.read_json(run / "run.json"), "finished": True})
+    processes.leave()
     return TrainResult(run, [validation.record() for validation in best], time.monotonic() - started)
 
 
@@ -159,6 +160,8 @@ def _begun(request: _Request) -> _Plan:
         parent = find_run(request.from_run, "seg")
         start = parent.folder
         known = read_record(start / "weights.json", "data.root", "data.masks")["data"]
+        if not read_record(start / "run.json").get("finished"):
+            raise UsageError(f"{start} is not finished: `crowdseg train-seg --resume --out {start}` goes on with it.")
         config = config or read_config(start / "config.yaml")
         if data is None:
             data, masks = known["root"], masks or known["masks"]

@@ -63,10 +63,11 @@ def training_data(data: Path | str | None, masks: Path | str | None, config: Tra
     else:
         labelled = labelled_subset(annotated, ratio=config.ratio or 1.0, seed=config.seed)
     labelled, unlabelled, val = _validation(labelled, train, dataset.split("val"), config)
-    lacking = [sample.key for sample in labelled if not store.has(sample)]
+    lacking = [sample.key for sample in labelled if not store.is_current(sample)]
     if lacking:
         raise UsageError(
-            f"{store.folder} has no masks for {lacking[0]} ({len(lacking)} missing): run `crowdseg prep-masks {root}`."
+            f"{store.folder} has no masks of the present points of {lacking[0]} ({len(lacking)} missing): "
+            f"run `crowdseg prep-masks {root}`."
         )
     return TrainingData(dataset, store, labelled, unlabelled, val)
 

@@ -24,7 +24,8 @@ def validate(
     counting, instances = metrics.Counting(), metrics.MeanIoU()
     with_masks = step.stage == "segment"
     examples: list[tuple[Sample, Prediction]] = []
-    for sample in data.val[: config.eval_images]:
+    every = -(-len(data.val) // config.eval_images) or 1
+    for sample in data.val[::every]:
         assert sample.points is not None
         image = read_image(sample.image)
         prediction = predict_image(network, image, config.xmask, masks=with_masks, amp=config.amp)

@@ -70,3 +70,9 @@ def test_tiny_images_work(network: Network, size: tuple[int, int]) -> None:
 def test_a_tile_below_the_receptive_field_is_refused(network: Network, image: np.ndarray) -> None:
     with pytest.raises(UsageError, match="--tile 64"):
         predict_image(network, image, XMaskConfig(), tile=64)
+
+
+def test_backbones_that_pool_the_whole_image_are_not_tiled() -> None:
+    pooling = Network(build_backbone("efficientnet_b0"), width=16).eval()
+    with pytest.raises(UsageError, match="--tile 512"):
+        run_network(pooling, np.zeros((200, 490, 3), np.uint8), False, tile=480)

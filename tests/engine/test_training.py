@@ -233,6 +233,19 @@ def test_refusals(finished: Path, crowd, tmp_path, monkeypatch) -> None:
         train_seg(crowd.data, masks=crowd.masks, config=config(), device="tpu")
 
 
+def test_train_count_does_not_begin_from_an_unfinished_run(crowd, tmp_path) -> None:
+    with pytest.raises(Killed):
+        train_seg(
+            crowd.data,
+            masks=crowd.masks,
+            config=config(),
+            out=tmp_path / "run",
+            announce=lambda *_: [Stopper("segment", 1, die)],
+        )
+    with pytest.raises(UsageError, match="is not finished"):
+        train_count(from_run=tmp_path / "run")
+
+
 def test_resuming_on_changed_data_is_refused(crowd, tmp_path) -> None:
     shutil.copytree(crowd.data, tmp_path / "data")
     shutil.copytree(crowd.masks, tmp_path / "masks")

@@ -60,5 +60,5 @@ def test_labelled_images_without_masks_are_refused_by_name(photographs, tmp_path
     masks = shutil.copytree(photographs[1], tmp_path / "masks")
     for file in masks.glob("records/**/*.json"):
         file.unlink()
-    with pytest.raises(UsageError, match=r"has no masks for .*prep-masks"):
+    with pytest.raises(UsageError, match=r"has no masks of the present points.*prep-masks"):
         training_data(photographs[0], masks, make_config("demo"))
