@@ -77,7 +77,7 @@ def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
     for name in names:
         labels = files.read_label_map(folder / "masks" / f"{name}.png")
         assert (labels.shape, labels.sum()) == ((20, 30), 16)
-        assert Image.open(folder / "overlays" / f"{name}.jpg").size == (30, 20)
+        assert Image.open(folder / "overlays" / f"{name}.jpg").size == (480, 320)  # small ones are enlarged
     assert {path.name for path in folder.iterdir()} == {"counts.csv", "predictions.json", "masks", "overlays"}
 
 
