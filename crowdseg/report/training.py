@@ -36,6 +36,7 @@ from crowdseg.report import console
 from crowdseg.report.overlay import draw_overlay
 
 REFRESH_SECONDS = 0.5
+QUALITY = "val_mean_iou_c"
 
 
 def print_plan(run: Path, config: TrainConfig, data: TrainingData, stages: list[str]) -> None:
@@ -152,7 +153,10 @@ def draw_curves(log: Path, file: Path) -> None:
         curves = _curves(row for row in rows if row["stage"] == stage)
         losses = {n: c for n, c in curves.items() if not n.startswith("val_") and n not in ("lr", "gradient_norm")}
         _panel(panels[0, column], losses, f"{stage}: losses")
-        _panel(panels[1, column], {n: c for n, c in curves.items() if n.startswith("val_")}, f"{stage}: validation")
+        errors = {n: c for n, c in curves.items() if n.startswith("val_") and n != QUALITY}
+        _panel(panels[1, column], errors, f"{stage}: validation")
+        if QUALITY in curves:  # a share beside errors in people: on an axis of its own
+            _panel(panels[1, column].twinx(), {QUALITY: curves[QUALITY]}, "", color="tab:green", loc="lower right")
         panels[0, column].set_yscale("symlog", linthresh=1e-3)
         panels[1, column].set_xlabel("epoch")
     with files.atomic(file) as temporary:
@@ -170,13 +174,13 @@ def _curves(rows: Any) -> dict[str, Curve]:
     return curves
 
 
-def _panel(axes: Any, curves: dict[str, Curve], title: str) -> None:
+def _panel(axes: Any, curves: dict[str, Curve], title: str, loc: str = "best", **style: str) -> None:
     for name, curve in curves.items():
-        axes.plot(*zip(*curve, strict=True), label=name, marker="." if len(curve) < 30 else None)
+        axes.plot(*zip(*curve, strict=True), label=name, marker="." if len(curve) < 30 else None, **style)
     axes.set_title(title)
     axes.grid(alpha=0.3)
     if curves:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc=loc)
 
 
 def training_table(result: TrainResult) -> Table:
