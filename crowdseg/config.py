@@ -153,7 +153,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "unlabelled_max": 1.0,
         },
         "segment": {"epochs": 22, "lr": 2e-3, "schedule": "cosine", "warmup_epochs": 8, "unlabelled_rate": 0.05},
-        "count": {"epochs": 8, "lr": 2e-4, "schedule": "cosine"},
+        "count": {"epochs": 12, "lr": 1e-3, "schedule": "cosine"},
         "xmask": {
             "momentum": 0.98,
             "segment_p2r_weight": 1.0,
