@@ -16,6 +16,8 @@ from PIL import Image
 from crowdseg.errors import DataError
 from crowdseg.structures import LabelMap
 
+RUNS = Path("runs")  # under the current folder: everything that commands write unless told where
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:

@@ -19,7 +19,6 @@ from crowdseg import files
 from crowdseg.errors import DataError, UsageError
 from crowdseg.models.backbone import read_state
 
-RUNS = Path("runs")
 TASKS = ("seg", "count")
 
 
@@ -72,7 +71,7 @@ def find_run(run: Path | str | None = None, task: str | None = None) -> RunInfo:
     """
     if run is None:
         tasks = TASKS if task is None else (task,)
-        found = [file for name in tasks for file in (RUNS / name).glob("*/weights.json")]
+        found = [file for name in tasks for file in (files.RUNS / name).glob("*/weights.json")]
         if not found:
             raise UsageError(
                 "There is no trained run under ./runs: run `crowdseg train-seg DATA` first, or name a run."
@@ -106,15 +105,15 @@ def read_record(file: Path, *keys: str) -> dict[str, Any]:
 
 def new_run_folder(task: str, name: str) -> Path:
     """``runs/<task>/<name>``, with a number where that is taken."""
-    folder, number = RUNS / task / name, 2
+    folder, number = files.RUNS / task / name, 2
     while folder.exists():
-        folder, number = RUNS / task / f"{name}-{number}", number + 1
+        folder, number = files.RUNS / task / f"{name}-{number}", number + 1
     return folder
 
 
 def read_last() -> dict[str, str]:
     """What the last prep-masks in this folder worked on: ``{"data": ..., "masks": ...}``, or empty."""
-    file = RUNS / "last.json"
+    file = files.RUNS / "last.json"
     try:
         last = json.loads(file.read_text())
         return {"data": str(last["data"]), "masks": str(last["masks"])}

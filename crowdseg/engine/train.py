@@ -13,7 +13,7 @@ import torch
 
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
-from crowdseg.engine.checkpoint import RUNS, find_run, load_resume, load_weights, new_run_folder, read_last, read_record
+from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last, read_record
 from crowdseg.engine.device import choose_device, join_processes
 from crowdseg.engine.logs import RunLog
 from crowdseg.engine.trainer import Trainer
@@ -190,9 +190,9 @@ def _resumed(request: _Request) -> _Plan:
 
 
 def _newest_unfinished(task: Task) -> Path:
-    records = [file for file in (RUNS / task).glob("*/run.json") if not read_record(file).get("finished")]
+    records = [file for file in (files.RUNS / task).glob("*/run.json") if not read_record(file).get("finished")]
     if not records:
-        raise UsageError(f"There is no unfinished run in {RUNS / task} to resume.")
+        raise UsageError(f"There is no unfinished run in {files.RUNS / task} to resume.")
     return max(records, key=lambda file: file.stat().st_mtime).parent
 
 

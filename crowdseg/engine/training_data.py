@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crowdseg import files
 from crowdseg.config import TrainConfig
 from crowdseg.data import Dataset, load_dataset
 from crowdseg.data.splits import labelled_subset, protocol_subset, validation_split
-from crowdseg.engine.checkpoint import RUNS, read_last
+from crowdseg.engine.checkpoint import read_last
 from crowdseg.errors import UsageError
 from crowdseg.masks.store import MaskStore
 from crowdseg.structures import Sample
@@ -102,7 +103,7 @@ def _locate(data: Path | str | None, masks: Path | str | None) -> tuple[Path, Ma
     if masks is None:
         assert data is not None
         is_last = bool(last) and Path(last["data"]).resolve() == Path(data).resolve()
-        masks = last["masks"] if is_last else RUNS / "masks" / Path(data).resolve().name
+        masks = last["masks"] if is_last else files.RUNS / "masks" / Path(data).resolve().name
         if not (Path(masks) / "manifest.json").is_file():
             raise UsageError(
                 f"{data} has no prepared masks in {masks}: run `crowdseg prep-masks {data}` or pass --masks."

@@ -26,8 +26,6 @@ from crowdseg.masks.settings import MaskSettings
 from crowdseg.masks.store import MANIFEST, MaskStore
 from crowdseg.structures import Sample
 
-_RUNS = Path("runs")
-
 Tick = Callable[[int, int], None]  # images finished, of how many
 
 
@@ -95,7 +93,7 @@ def prep_masks(
     samples = _annotated(dataset, split)
     settings, checkpoint = _settings(segmenter, sam_checkpoint, sam_model)
     worker = _Worker(settings, checkpoint)  # missing weights are refused before anything is written
-    folder = Path(out) if out is not None else _RUNS / "masks" / dataset.root.resolve().name
+    folder = Path(out) if out is not None else files.RUNS / "masks" / dataset.root.resolve().name
     store = _open_store(folder, dataset, settings)
     todo = [sample for sample in samples if not store.is_current(sample)]
     redone = {sample.key for sample in todo if store.has(sample)}
@@ -109,7 +107,7 @@ def prep_masks(
             progress(len(samples) - len(todo) + number, len(samples))
     finished = [sample for sample in samples if sample.key not in failures]
     previews = _previews(store, finished, preview)
-    files.write_json(_RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
+    files.write_json(files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
     return PrepResult(
         folder=folder,
         dataset=dataset,
