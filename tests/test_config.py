@@ -31,7 +31,8 @@ def test_presets_are_complete(name: str) -> None:
 
 def test_published_values() -> None:
     config = make_config("sha-40")
-    assert (config.count.epochs, config.count.lr) == (75, 1e-5)
+    assert (config.count.epochs, config.count.lr, config.count.weight_decay) == (75, 1e-5, 1e-4)
+    assert config.pretrain.weight_decay == config.segment.weight_decay == 0
     assert (config.xmask.background_weight, config.xmask.unit_mass_weight) == (0.1, 0.005)
     assert (config.xmask.energy_threshold, config.xmask.geometry_weight) == (0.95, 0.4)
     assert (config.pretrain.epochs + config.segment.epochs, config.pretrain.encoder_lr) == (2000, 1e-5)

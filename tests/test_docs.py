@@ -151,7 +151,7 @@ def test_presets_are_described(preset):
     c, x = config.count, config.xmask
     weights = [x.background_weight, x.unit_mass_weight, x.single_peak_weight, x.energy_threshold, x.geometry_weight]
     shown = [float(cell) for cell in rows("train.md")[preset]]
-    assert shown == pytest.approx([config.ratio, c.epochs, c.lr, *weights])
+    assert shown == pytest.approx([config.ratio, c.weight_decay, c.epochs, c.lr, *weights])
 
 
 def test_yaml_blocks_are_settings(tmp_path):
