@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from crowdseg import files, ops, rle
+from crowdseg import files, rle
 from crowdseg.config import TrainConfig, make_config
 from crowdseg.data import Dataset, load_dataset
 from crowdseg.data.synthetic import write_synthetic
 from crowdseg.engine import TrainResult, evaluate, load, train_count, train_seg
 from crowdseg.masks import prep_masks
+from crowdseg.masks.crowd import Crowd
 from crowdseg.metrics import Counting, MeanIoU, mean_iou_c
-from crowdseg.structures import LabelMap, Points, Size
+from crowdseg.structures import Size
 
 IMAGES, PEOPLE, SIZE = 72, (20, 80), (384, 512)
 RATIO = 0.2
@@ -137,15 +137,9 @@ def _circles(name: str, run: Path, dataset: Dataset) -> DemoRow:
     for sample in dataset.split("test"):
         assert sample.masks is not None
         people = model.predict(sample.image, masks=False)
-        quality += mean_iou_c(circle_labels(people.points, sample.size), rle.to_label_map(sample.masks, sample.size))
+        circles = Crowd.of(people.points, sample.size).nearest
+        quality += mean_iou_c(circles, rle.to_label_map(sample.masks, sample.size))
     return DemoRow(name, None, None, None, quality.value)
-
-
-def circle_labels(points: Points, size: Size) -> LabelMap:
-    """Exclusive labels of the points' exclusion circles, radii clamped to [3, min(H, W) / 2]."""
-    centers = torch.from_numpy(points)
-    radii = ops.nearest_neighbor_radii(centers, max_radius=min(size) / 2)
-    return ops.exclusion_labels(centers, radii, size)[0].numpy()
 
 
 def _training_mean(name: str, dataset: Dataset) -> DemoRow:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from crowdseg.errors import DataError
@@ -62,6 +63,12 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not there.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not readable JSON ({error}). Restore or delete it.") from error
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """``(H, W, 3)`` RGB as the image file that the suffix says."""
+    with atomic(path) as temporary:
+        Image.fromarray(picture).save(temporary, quality=92)
 
 
 def write_label_map(path: Path, labels: LabelMap) -> None:

@@ -194,8 +194,7 @@ def _write_scene(out: Path, index: int, *, people: tuple[int, int], size: Size, 
     scene = draw_scene(rng, size, int(rng.integers(people[0], people[1] + 1)))
     write_points_mat(folder / "ground-truth" / f"GT_{name}.mat", scene.points)
     files.write_label_map(folder / "masks" / f"{name}.png", scene.labels)
-    with files.atomic(photograph) as temporary:
-        Image.fromarray(scene.image).save(temporary, quality=92)
+    files.write_picture(photograph, scene.image)
 
 
 def write_points_mat(path: Path, points: Points) -> None:

@@ -248,8 +248,6 @@ def _previews(store: MaskStore, samples: list[Sample], number: int) -> list[Path
     """Overlays of ``number`` images spread over the dataset."""
     if number <= 0 or not samples:
         return []
-    from PIL import Image
-
     from crowdseg.report.overlay import draw_overlay
 
     paths = []
@@ -257,6 +255,5 @@ def _previews(store: MaskStore, samples: list[Sample], number: int) -> list[Path
         sample = samples[index]
         picture = draw_overlay(read_image(sample.image), store.labels(sample), sample.points)
         paths.append(store.folder / "previews" / f"{sample.key.replace('/', '_')}.jpg")
-        with files.atomic(paths[-1]) as temporary:
-            Image.fromarray(picture).save(temporary, quality=92)
+        files.write_picture(paths[-1], picture)
     return paths

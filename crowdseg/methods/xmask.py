@@ -182,8 +182,9 @@ class XMask(Method):
             # doubtful candidates block their whole circle where background is to be trusted (section 5.3)
             claim_circle=people.probability <= 0.5 if stage == "count" else None,
         )
-        target.seeds = detect(seen.logits, 0.5)
-        target.valid = unlabelled.keep & ~_discs(people.select(~sure), c.doubtful_radius, unlabelled.keep)
+        if stage == "segment":  # for pull/push alone
+            target.seeds = detect(seen.logits, 0.5)
+            target.valid = unlabelled.keep & ~_discs(people.select(~sure), c.doubtful_radius, unlabelled.keep)
         return target
 
 

@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.table import Table
 
 from crowdseg import __version__, files, rle
@@ -81,8 +80,8 @@ class PredictionWriter:
         if self._overlays:
             from crowdseg.report.overlay import draw_overlay
 
-            with files.atomic(self.folder / "overlays" / f"{stem}.jpg") as temporary:
-                Image.fromarray(draw_overlay(image, labels, prediction.points)).save(temporary, quality=92)
+            picture = draw_overlay(image, labels, prediction.points)
+            files.write_picture(self.folder / "overlays" / f"{stem}.jpg", picture)
 
     def _begin(self, info: dict[str, Any]) -> None:
         self._counts.writerow(["image", "count"])

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -128,15 +127,7 @@ class RunPictures(Watcher):
         for sample, prediction in validation.examples:
             picture = draw_overlay(read_image(sample.image), prediction.labels, prediction.points)
             name = sample.key.replace("/", "_")
-            write_picture(self.run / "overlays" / f"{validation.stage}-{name}.jpg", picture)
-
-
-def write_picture(file: Path, picture: np.ndarray) -> None:
-    """``(H, W, 3)`` uint8 as an image file."""
-    from PIL import Image
-
-    with files.atomic(file) as temporary:
-        Image.fromarray(picture).save(temporary, quality=90)
+            files.write_picture(self.run / "overlays" / f"{validation.stage}-{name}.jpg", picture)
 
 
 def draw_curves(log: Path, file: Path) -> None:
