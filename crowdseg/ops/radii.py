@@ -7,7 +7,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from crowdseg.ops.batching import group_by_image
+from crowdseg import _native
+from crowdseg.ops.batching import Grouped, group_by_image
 from crowdseg.ops.checks import check_clamp, check_points
 
 
@@ -55,9 +56,20 @@ def _nearest_other(points: np.ndarray) -> np.ndarray:
     return np.where(times > 1, 0.0, distance)[place]
 
 
+def nearest_neighbor_radii_native(points: Tensor, batch_index: Tensor, min_radius: float, max_radius: float) -> Tensor:
+    """The kernel: a uniform grid over each image's points."""
+    grouped = Grouped.of(points, batch_index)
+    radii = points.new_empty(len(points), dtype=grouped.points.dtype)
+    _native.run("radii", points.device, grouped, min_radius, max_radius, radii)
+    return grouped.restore(radii).to(points.dtype)
+
+
 _op = torch.library.custom_op("crowdseg::nearest_neighbor_radii", nearest_neighbor_radii_torch, mutates_args=())
 
 
 @_op.register_fake
 def _(points, batch_index, min_radius, max_radius):
     return points.new_empty(len(points))
+
+
+_native.attach(_op, nearest_neighbor_radii_torch, nearest_neighbor_radii_native)
