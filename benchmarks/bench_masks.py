@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.filters import threshold_otsu
 
-from benchmarks.common import Report, cpu_seconds, real_data
+from benchmarks.common import Options, Report, cpu_seconds, plain, real_data
 from crowdseg import rle
 from crowdseg.data import inner_point, load_dataset, read_image
 from crowdseg.data.synthetic import write_synthetic
@@ -80,12 +80,11 @@ ROUTES: dict[str, Route] = {
 }
 
 
-def run(quick: bool = False) -> Report:
-    columns = ["data", "route", "mean IoU", "IoU > 0.5", "people", "cpu s"]
-    formats = {"mean IoU": ".1f", "IoU > 0.5": ".1f", "people": "d", "cpu s": ".1f"}
-    report = Report("Masks from points", columns, formats)
+def run(options: Options) -> Report:
+    styles = {"data": "", "route": "", "mean IoU": ".1f", "IoU > 0.5": ".1f", "people": "d", "cpu s": ".1f"}
+    report = Report("Masks from points", [plain(*column) for column in styles.items()], lambda row: row["data"])
     for name, scenes in _sets():
-        scenes = scenes[::5] if quick and len(scenes) > 5 else scenes
+        scenes = scenes[::5] if options.quick and len(scenes) > 5 else scenes
         for route, function in ROUTES.items():
             ious, seconds = cpu_seconds(lambda function=function, scenes=scenes: _ious(function, scenes))
             values = {"mean IoU": 100 * ious.mean(), "IoU > 0.5": 100 * (ious > 0.5).mean(), "people": len(ious)}
