@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import group_by_image
+from crowdseg import _native
+from crowdseg.ops.batching import Grouped, group_by_image
 from crowdseg.ops.checks import check_blur, check_float_map, check_points, check_size
-from crowdseg.ops.feature_map import Blur, CenterFeatures
+from crowdseg.ops.feature_map import Blur, CenterFeatures, blur_taps
 from crowdseg.ops.precision import compute_dtype, exact, full_precision
 
 
@@ -73,6 +74,37 @@ def smoothed_center_features_backward_torch(
     return centers.spread(wide).to(embedding.dtype)
 
 
+def smoothed_center_features_native(
+    embedding: Tensor, points: Tensor, batch_index: Tensor, height: int, width: int, kernel_size: int, sigma: float
+) -> Tensor:
+    """The kernel: each point reads its few cells."""
+    grouped = Grouped.of(points, batch_index, len(embedding))
+    wide = embedding.to(compute_dtype(embedding.dtype))
+    features = wide.new_empty(len(points), embedding.shape[1])
+    taps = blur_taps(kernel_size, sigma, points.device)
+    _native.run("center_features", points.device, grouped, wide, height, width, taps, features)
+    return grouped.restore(features).to(embedding.dtype)
+
+
+def smoothed_center_features_backward_native(
+    grad: Tensor,
+    embedding: Tensor,
+    points: Tensor,
+    batch_index: Tensor,
+    height: int,
+    width: int,
+    kernel_size: int,
+    sigma: float,
+) -> Tensor:
+    """The transpose of :func:`smoothed_center_features_native`."""
+    grouped = Grouped.of(points, batch_index, len(embedding))
+    wide = grouped.sort(grad.to(compute_dtype(grad.dtype)))
+    out = wide.new_empty(embedding.shape)
+    taps = blur_taps(kernel_size, sigma, points.device)
+    _native.run("center_features_backward", points.device, grouped, wide, height, width, taps, out)
+    return out.to(embedding.dtype)
+
+
 _op = torch.library.custom_op("crowdseg::smoothed_center_features", smoothed_center_features_torch, mutates_args=())
 _backward_op = torch.library.custom_op(
     "crowdseg::smoothed_center_features_backward", smoothed_center_features_backward_torch, mutates_args=()
@@ -99,3 +131,6 @@ def _backward(ctx, grad):
 
 
 _op.register_autograd(_backward, setup_context=_save)
+
+_native.attach(_op, smoothed_center_features_torch, smoothed_center_features_native)
+_native.attach(_backward_op, smoothed_center_features_backward_torch, smoothed_center_features_backward_native)

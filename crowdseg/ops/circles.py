@@ -15,6 +15,11 @@ RIM_SLACK = 1e-6
 CHUNK = 1 << 18
 
 
+def check_radii(radii: Tensor) -> None:
+    """Radii ``(N,)`` must not be negative or NaN."""
+    require(bool((radii >= 0).all()), "radii holds negative or NaN values; they must be pixels, 0 or more")
+
+
 def pick(table: Tensor, index: Tensor) -> Tensor:
     """``table[index]`` for an ``(M,)`` index; on a CPU eight times faster."""
     return table.index_select(0, index)
@@ -37,7 +42,7 @@ def circle_pixels(points: Tensor, radii: Tensor, window: tuple[int, int, int, in
         radii: ``(N,)`` pixels, infinity allowed.
         window: ``(y0, y1, x0, x1)``, half open.
     """
-    require(bool((radii >= 0).all()), "radii holds negative or NaN values; they must be pixels, 0 or more")
+    check_radii(radii)
     y0, y1, x0, x1 = window
     points, radii = exact(points), exact(radii)
     reach2 = radii**2 * (1 + RIM_SLACK)

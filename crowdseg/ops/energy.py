@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import group_by_image
+from crowdseg import _native
+from crowdseg.ops.batching import Grouped, group_by_image
 from crowdseg.ops.checks import check_blur, check_float_map, check_per_point, check_points, check_size, require
-from crowdseg.ops.circles import Claims, circle_pixels, pick
-from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
+from crowdseg.ops.circles import Claims, check_radii, circle_pixels, pick
+from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, blur_taps, tiles
 from crowdseg.ops.precision import compute_dtype, exact, full_precision
 
 
@@ -91,6 +92,38 @@ def energy_labels_torch(
     return labels
 
 
+def energy_labels_native(
+    embedding: Tensor,
+    points: Tensor,
+    radii: Tensor,
+    batch_index: Tensor,
+    claim_circle: Tensor,
+    height: int,
+    width: int,
+    geometry_weight: float,
+    energy_threshold: float,
+    kernel_size: int,
+    sigma: float,
+) -> Tensor:
+    """The kernel: circles compete tile by tile."""
+    grouped = Grouped.of(points, batch_index, len(embedding))
+    check_radii(radii)
+    labels = points.new_empty((len(embedding), height, width), dtype=torch.int32)
+    _native.run(
+        "energy",
+        points.device,
+        grouped,
+        grouped.sort(exact(radii)),
+        embedding.to(compute_dtype(embedding.dtype)),
+        grouped.sort(claim_circle),
+        blur_taps(kernel_size, sigma, points.device),
+        geometry_weight,
+        energy_threshold,
+        labels,
+    )
+    return labels
+
+
 class _People(NamedTuple):
     """The points of one image."""
 
@@ -122,3 +155,6 @@ _op = torch.library.custom_op("crowdseg::energy_labels", energy_labels_torch, mu
 @_op.register_fake
 def _(embedding, points, radii, batch_index, claim_circle, height, width, *settings):
     return embedding.new_empty((len(embedding), height, width), dtype=torch.int32)
+
+
+_native.attach(_op, energy_labels_torch, energy_labels_native)

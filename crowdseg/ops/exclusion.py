@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import group_by_image, index_within_image
+from crowdseg import _native
+from crowdseg.ops.batching import Grouped, group_by_image, index_within_image
 from crowdseg.ops.checks import check_per_point, check_points, check_size, require
-from crowdseg.ops.circles import Claims, circle_pixels
+from crowdseg.ops.circles import Claims, check_radii, circle_pixels
 from crowdseg.ops.precision import exact
 
 
@@ -50,9 +51,23 @@ def exclusion_labels_torch(
     return label[claims.owner].view(batch_size, height, width)
 
 
+def exclusion_labels_native(
+    points: Tensor, radii: Tensor, batch_index: Tensor, height: int, width: int, batch_size: int
+) -> Tensor:
+    """The kernel: circles compete tile by tile."""
+    grouped = Grouped.of(points, batch_index, batch_size)
+    check_radii(radii)
+    labels = points.new_empty((batch_size, height, width), dtype=torch.int32)
+    _native.run("exclusion", points.device, grouped, grouped.sort(exact(radii)), labels)
+    return labels
+
+
 _op = torch.library.custom_op("crowdseg::exclusion_labels", exclusion_labels_torch, mutates_args=())
 
 
 @_op.register_fake
 def _(points, radii, batch_index, height, width, batch_size):
     return points.new_empty((batch_size, height, width), dtype=torch.int32)
+
+
+_native.attach(_op, exclusion_labels_torch, exclusion_labels_native)

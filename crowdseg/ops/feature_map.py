@@ -4,6 +4,7 @@ Both steps are linear and separable, so F at any position is a short weighted su
 ("band"). Nothing here needs more of F than one tile.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,6 +25,12 @@ class Blur(NamedTuple):
         offset = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
         weight = torch.exp(-0.5 * (offset / self.sigma) ** 2)
         return weight / weight.sum()
+
+
+@functools.lru_cache
+def blur_taps(kernel_size: int, sigma: float, device: torch.device) -> Tensor:
+    """``(kernel_size,)`` float64, as the kernels take them."""
+    return Blur(kernel_size, sigma).taps().to(device)
 
 
 def axis_bands(position: Tensor, pixels: int, cells: int, blur: Blur) -> tuple[Tensor, Tensor]:

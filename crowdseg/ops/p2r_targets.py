@@ -5,9 +5,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from crowdseg.ops.batching import group_by_image
+from crowdseg import _native
+from crowdseg.ops.batching import Grouped, group_by_image
 from crowdseg.ops.checks import check_clamp, check_float_map, check_points, require
 from crowdseg.ops.circles import Claims
+from crowdseg.ops.precision import compute_dtype
 
 
 def p2r_targets(
@@ -101,9 +103,31 @@ def _nearest_point(cells: np.ndarray, points: np.ndarray, max_distance: float) -
     return owner.astype(np.int64)
 
 
+def p2r_targets_native(
+    logits: Tensor,
+    points: Tensor,
+    batch_index: Tensor,
+    stride: int,
+    min_radius: float,
+    max_radius: float,
+    point_cost: float,
+    class_cost: float,
+) -> tuple[Tensor, Tensor]:
+    """The kernel: each cell looks round itself on a grid of the points."""
+    grouped = Grouped.of(points, batch_index, len(logits))
+    wide = logits.to(compute_dtype(logits.dtype))
+    targets, owners = wide.new_empty(wide.shape), wide.new_empty(wide.shape, dtype=torch.int32)
+    settings = (stride, min_radius, max_radius, point_cost, class_cost)
+    _native.run("p2r_targets", points.device, grouped, wide, *settings, targets, owners)
+    return targets.to(logits.dtype), owners
+
+
 _op = torch.library.custom_op("crowdseg::p2r_targets", p2r_targets_torch, mutates_args=())
 
 
 @_op.register_fake
 def _(logits, points, batch_index, *settings):
     return logits.new_empty(logits.shape), logits.new_empty(logits.shape, dtype=torch.int32)
+
+
+_native.attach(_op, p2r_targets_torch, p2r_targets_native)

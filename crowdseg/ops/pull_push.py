@@ -6,12 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crowdseg.ops.batching import group_by_image, nearest_pixel
+from crowdseg import _native
+from crowdseg.ops.batching import Grouped, group_by_image, nearest_pixel
 from crowdseg.ops.checks import check_blur, check_clamp, check_float_map, check_map, check_points, require
 from crowdseg.ops.circles import circle_pixels, pick
-from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, tiles
+from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, blur_taps, tiles
 from crowdseg.ops.precision import compute_dtype, exact, full_precision
-from crowdseg.ops.radii import nearest_neighbor_radii_torch
+from crowdseg.ops.radii import nearest_neighbor_radii_native, nearest_neighbor_radii_torch
+
+# Two ways of computing the same F differ by some eps; below that, F - c has no direction.
+ROUNDING = 16
 
 
 def pull_push_loss(
@@ -104,7 +108,7 @@ def pull_push_loss_torch(
     image_tiles = list(tiles(size, wide, blur))
     loss = wide.new_zeros(())
     grad, center_grad = wide.new_zeros(wide.shape), torch.zeros_like(centers)
-    hinge = _Hinge(threshold - margin, threshold + 4 * margin, need_grad)
+    hinge = _Hinge(*_Hinge.bounds(threshold, margin), need_grad)
     for image, group in enumerate(groups):
         own = group[candidate[group]]
         if len(own) == 0:
@@ -122,6 +126,42 @@ def pull_push_loss_torch(
     if not need_grad:
         return loss, embedding.new_empty(0)
     return loss, (grad + reader.spread(center_grad)).to(embedding.dtype)
+
+
+def pull_push_loss_native(
+    embedding: Tensor,
+    points: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    batch_index: Tensor,
+    threshold: float,
+    margin: float,
+    kernel_size: int,
+    sigma: float,
+    min_radius: float,
+    max_radius: float,
+    need_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    """The kernel: tile by tile, with nothing of the image's size but labels and the embedding's gradient."""
+    grouped = Grouped.of(points, batch_index, len(embedding))
+    radii = nearest_neighbor_radii_native(points, batch_index, min_radius, max_radius)
+    wide = embedding.to(compute_dtype(embedding.dtype))
+    loss, grad = wide.new_empty(1), wide.new_empty(wide.shape if need_grad else (0, 0, 0, 0))
+    _native.run(
+        "pull_push",
+        points.device,
+        grouped,
+        grouped.sort(exact(radii)),
+        wide,
+        labels.to(torch.int32).contiguous(),
+        valid.contiguous(),
+        blur_taps(kernel_size, sigma, points.device),
+        *_Hinge.bounds(threshold, margin),
+        ROUNDING * torch.finfo(wide.dtype).eps,
+        loss,
+        grad,
+    )
+    return loss[0], grad.to(embedding.dtype) if need_grad else embedding.new_empty(0)
 
 
 class _Circles(NamedTuple):
@@ -161,6 +201,11 @@ class _Hinge(NamedTuple):
     far: float
     need_grad: bool
 
+    @staticmethod
+    def bounds(threshold: float, margin: float) -> tuple[float, float]:
+        """``near`` and ``far``."""
+        return threshold - margin, threshold + 4 * margin
+
 
 def _tile_loss(
     features: Tensor, centers: Tensor, circles: _Circles, weights: Tensor, tile: Tile, hinge: _Hinge
@@ -170,8 +215,7 @@ def _tile_loss(
     # Sign and offset of the hinge max(0, sign * distance + offset) of each term.
     sign = features.new_tensor([1.0, -1.0, 0.0])
     offset = features.new_tensor([-hinge.near, hinge.far, 0.0])
-    # Two ways of computing the same F differ by rounding; below that, F - c has no direction.
-    rounding = torch.finfo(features.dtype).eps * 16
+    rounding = ROUNDING * torch.finfo(features.dtype).eps
     for circle, place, term in circles.pairs(tile.window):
         difference = pick(features, place) - pick(centers, circle)
         distance = difference.square().sum(1).sqrt_()
@@ -205,3 +249,5 @@ def _backward(ctx, loss_grad, _):
 
 
 _op.register_autograd(_backward, setup_context=_save)
+
+_native.attach(_op, pull_push_loss_torch, pull_push_loss_native)

@@ -1,0 +1,83 @@
+// The inner loops over one tile of an image, compiled once per instruction set and chosen at run time.
+#pragma once
+
+#include "math/circle.h"
+
+namespace crowdseg {
+
+constexpr int kTile = 32;  // pixels along either side
+// What no label is: pixels that say nothing.
+constexpr std::int32_t kInvalid = INT32_MIN;
+
+// The bands of every pixel of one axis, and the other way round.
+template <class T>
+struct BandTable {
+  const std::int32_t* first;   // per pixel: its first cell
+  const T* weights;            // per pixel: the weights of `length` cells from there
+  const std::int32_t* pixels;  // per cell, two numbers: the first pixel whose band holds it, and the one after the last
+  int length;
+};
+
+// A tile of the feature map F. Pixels and cells are `depth` numbers each, padded with zeros to whole vectors.
+template <class T>
+struct Tile {
+  std::int64_t top, left;  // its first pixel
+  int height, width;       // at most kTile
+  int depth;
+  BandTable<T> rows, columns;
+  std::int64_t row_cells;  // cells in a row of the embedding
+  T* scratch;              // (cells between the tile's first and last row, kTile, depth)
+};
+
+// The part of one circle that lies in a tile: a span of columns for each row from `top`, in pixels of the image.
+struct Patch {
+  const Span* spans;
+  std::int64_t top;
+  int height;
+};
+
+// Circle n of a tile in the pull/push loss.
+template <class T>
+struct PullPush {
+  std::int32_t label;  // of the point
+  T pull, push;        // weight of a pixel
+  T near, far, rounding;
+  const T* center;  // (depth,)
+};
+
+// Circle n of a tile in the energy masks.
+template <class T>
+struct Energy {
+  double x, y;
+  T shrink, threshold;  // see math/energy.h
+  const T* center;      // (depth,)
+};
+
+// Arrays of a tile have kTile columns whatever its width, and kPadding entries more at the end.
+constexpr int kPadding = 8;
+
+template <class T>
+struct TileKernels {
+  // F of the tile (kTile * height pixels) from the embedding (h, w, depth).
+  void (*features)(const Tile<T>&, const T* embedding, T* features);
+  // The transpose: adds to the embedding's gradient.
+  void (*spread)(const Tile<T>&, const T* gradient, T* embedding_gradient);
+  // The loss of a circle; with `gradient` (of F) adds to it and to `center_gradient` (depth,).
+  double (*pull_push)(const Tile<T>&, const Patch&, const PullPush<T>&, const std::int32_t* labels, const T* features,
+                      T* gradient, T* center_gradient);
+  // Lets circle `index` compete for the pixels: lowers `best` and sets `owner`.
+  void (*energy)(const Tile<T>&, const Patch&, const Energy<T>&, const T* features, std::int32_t index, T* best,
+                 std::int32_t* owner);
+  // The same by squared distance.
+  void (*nearest)(const Tile<double>&, const Patch&, double x, double y, std::int32_t index, double* best,
+                  std::int32_t* owner);
+};
+
+// Those of the best instruction set that this processor has, for pixels of `depth` numbers.
+template <class T>
+TileKernels<T> tile_kernels(int depth);
+
+// Its name.
+const char* instruction_set();
+
+}  // namespace crowdseg

@@ -1,0 +1,173 @@
+// What the drivers that go over an image tile by tile share: circles as spans of columns, the circles of each tile, and the
+// bands of each axis.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "cpu/tile_kernels.h"
+#include "math/bands.h"
+#include "math/view.h"
+
+namespace crowdseg {
+
+// Uninitialised numbers, freed at the end.
+template <class T>
+struct Buffer {
+  std::unique_ptr<T[]> data;
+  explicit Buffer(std::int64_t size = 0) : data(new T[size]) {}
+  operator T*() const { return data.get(); }
+};
+
+// The pixels of each circle, row by row.
+class Discs {
+ public:
+  Discs(const Points& points, const View<const double, 1>& radii, std::int64_t height, std::int64_t width, int threads);
+
+  Patch patch(std::int64_t circle) const {
+    const Box& box = boxes_[circle];
+    return {spans_.data() + box.spans, box.rows.first, box.rows.last - box.rows.first};
+  }
+  // Rows and columns that hold the circle's pixels.
+  Span rows(std::int64_t circle) const { return boxes_[circle].rows; }
+  Span columns(std::int64_t circle) const { return boxes_[circle].columns; }
+
+ private:
+  struct Box {
+    Span rows, columns;
+    std::int64_t spans;  // where its rows' spans begin
+  };
+
+  std::vector<Box> boxes_;
+  std::vector<Span> spans_;
+};
+
+// The images cut into tiles, and which circles touch each: tile (image, row, column) has entries
+// start[t] to start[t + 1], t = (image * rows + row) * columns + column, circles ascending.
+struct TileCircles {
+  std::int64_t images, rows, columns;
+  std::vector<std::int64_t> start;
+  std::vector<std::int64_t> circle;
+
+  std::int64_t tiles() const { return images * rows * columns; }
+  std::int64_t image(std::int64_t tile) const { return tile / (rows * columns); }
+  std::int64_t row(std::int64_t tile) const { return tile / columns % rows; }
+  std::int64_t column(std::int64_t tile) const { return tile % columns; }
+  bool empty(std::int64_t tile) const { return start[tile] == start[tile + 1]; }
+
+  // `keep`: (N,) whether a circle is listed at all; empty for all.
+  TileCircles(const Points& points, const Discs& discs, const std::vector<char>& keep, std::int64_t height,
+              std::int64_t width);
+};
+
+// The tile at a row and a column of an image, without a feature map.
+template <class T>
+Tile<T> tile_at(std::int64_t row, std::int64_t column, std::int64_t height, std::int64_t width) {
+  Tile<T> tile{};
+  tile.top = row * kTile;
+  tile.left = column * kTile;
+  tile.height = static_cast<int>(smaller<std::int64_t>(kTile, height - tile.top));
+  tile.width = static_cast<int>(smaller<std::int64_t>(kTile, width - tile.left));
+  return tile;
+}
+
+// Numbers of a tile's array, `depth` per pixel: vectors may reach past its last pixel.
+inline std::int64_t tile_numbers(int depth = 1) { return (kTile * kTile + kPadding) * depth; }
+
+// Who owns each pixel of a tile so far, and at what cost.
+template <class T>
+class TileOwners {
+ public:
+  alignas(32) T best[kTile * kTile + kPadding];
+  alignas(32) std::int32_t label[kTile * kTile + kPadding];  // 0 for nobody
+
+  explicit TileOwners(const Tile<T>& tile) : tile_(tile) {
+    std::fill_n(best, tile.height * kTile + kPadding, std::numeric_limits<T>::infinity());
+    std::fill_n(label, tile.height * kTile + kPadding, 0);
+  }
+
+  // Into the tile's part of a map (B, H, W).
+  void write(const View<std::int32_t, 3>& labels, std::int64_t image) const {
+    for (int y = 0; y < tile_.height; ++y) {
+      std::copy_n(label + y * kTile, tile_.width, &labels(image, tile_.top + y, tile_.left));
+    }
+  }
+
+ private:
+  const Tile<T>& tile_;
+};
+
+inline Axis axis_of(std::int64_t pixels, std::int64_t cells, const View<const double, 1>& taps) {
+  const int kernel_size = static_cast<int>(taps.size[0]);
+  return {pixels, cells, taps.data, kernel_size, band_length(pixels, cells, kernel_size)};
+}
+
+// The bands of all pixels of one axis.
+template <class T>
+class AxisBands {
+ public:
+  AxisBands(std::int64_t pixels, std::int64_t cells, const View<const double, 1>& taps);
+
+  const Axis axis;
+  BandTable<T> table() const { return {first_.data(), weights_.data(), pixels_.data(), axis.length}; }
+  // Cells that the bands of pixels from to to - 1 hold: first, and one after the last.
+  Span cells(std::int64_t from, std::int64_t to) const { return {first_[from], first_[to - 1] + axis.length}; }
+
+ private:
+  std::vector<std::int32_t> first_, pixels_;
+  std::vector<T> weights_;
+};
+
+// Reads F at any position: which cells of the embedding, and with what weights.
+class BandReader {
+ public:
+  BandReader(std::int64_t height, std::int64_t width, std::int64_t rows, std::int64_t columns,
+             const View<const double, 1>& taps)
+      : rows_(axis_of(height, rows, taps)), columns_(axis_of(width, columns, taps)) {}
+
+  // Calls visit(row, column, weight) for each cell that F at (x, y) is a sum of.
+  template <class Visit>
+  void visit(double x, double y, const Visit& visit) const {
+    std::vector<double> along(rows_.length), across(columns_.length);
+    const std::int64_t top = band(rows_, y, along.data()), left = band(columns_, x, across.data());
+    for (int row = 0; row < rows_.length; ++row) {
+      for (int column = 0; column < columns_.length; ++column) {
+        visit(top + row, left + column, along[row] * across[column]);
+      }
+    }
+  }
+
+ private:
+  Axis rows_, columns_;
+};
+
+// The embedding (B, D, h, w) and the bands that make F from it; cells are `depth` numbers, D padded with zeros.
+template <class T>
+class FeatureMap {
+ public:
+  FeatureMap(const View<const T, 4>& embedding, std::int64_t height, std::int64_t width,
+             const View<const double, 1>& taps, int threads);
+
+  const T* image(std::int64_t index) const { return cells_ + index * image_size(); }
+  std::int64_t image_size() const { return embedding_.size[2] * embedding_.size[3] * depth; }
+  // Numbers that Tile::scratch needs.
+  std::int64_t scratch_size() const;
+  Tile<T> tile(std::int64_t row, std::int64_t column, T* scratch) const;
+
+  // F of an image at (x, y), into `out` (depth,).
+  void read(std::int64_t image, double x, double y, T* out) const;
+  // The transpose: adds to an image's gradient (h, w, depth).
+  void spread(const T* values, double x, double y, T* gradient) const;
+
+  const int depth;
+  const AxisBands<T> rows, columns;
+
+ private:
+  View<const T, 4> embedding_;
+  BandReader reader_;
+  Buffer<T> cells_;
+};
+
+}  // namespace crowdseg
