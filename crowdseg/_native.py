@@ -44,14 +44,20 @@ class Kernels:
         """The module or None, and what is wrong with it."""
         try:
             module = import_module(self._name)
+        except ModuleNotFoundError:
+            return None, "not built"
         except ImportError as error:
-            return None, f"not built ({error})"
-        problem = module.problem()
-        return (None if problem else module), problem
+            return None, f"not loaded ({error})"
+        return module, module.problem()
 
     @property
     def module(self) -> ModuleType | None:
         return self._loaded[0]
+
+    @property
+    def build(self) -> str:
+        """What was built and by what, in a line; empty where nothing was."""
+        return self.module.build if self.module else ""
 
     @property
     def missing(self) -> str:
@@ -103,7 +109,7 @@ def _check(name: str) -> None:
         raise UsageError(f"no backend {name!r} (CROWDSEG_OPS or use_backend): choose from {', '.join(BACKENDS)}")
 
 
-class use_backend:  # noqa: N801 (reads as the function it is used as)
+class use_backend:  # reads as the function it is used as
     """Choose what the operators run: ``torch``, ``native`` kernels, or ``auto``, kernels where there are any.
 
     ``use_backend("torch")`` holds from then on, ``with use_backend("torch"):`` within the block. The environment's
