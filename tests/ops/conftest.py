@@ -2,19 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves, tree_map
 
-from crowdseg import ops
+from crowdseg import _native, ops
+from tests.emulator.build import compiler, emulated_module
 
-settings.register_profile("ops", deadline=None)  # times vary on shared machines
+# Times vary on shared machines; the backend is the same for all examples of a test.
+settings.register_profile("ops", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("ops")
+
+
+@pytest.fixture(params=["torch", "native", "emulated", "cuda"], autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What runs the operators on CPU tensors: torch, the CPU kernels, the CUDA kernels emulated or on a GPU."""
+    name = request.param
+    if name == "emulated":
+        monkeypatch.setitem(_native.KERNELS, "cpu", request.getfixturevalue("emulated_kernels"))
+    elif name == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device here")
+        monkeypatch.setitem(_native.KERNELS, "cpu", OnTheGpu())
+    if name != "torch" and _native.KERNELS["cpu"].missing:
+        pytest.skip(f"no kernels here: {_native.KERNELS['cpu'].missing}")
+    # Fills new tensors with NaN, so that whatever a kernel fails to write shows.
+    torch.use_deterministic_algorithms(name == "emulated")
+    with ops.use_backend("torch" if name == "torch" else "native"):
+        yield name
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def large(backend: str) -> None:
+    """For tests with too many points for the emulator."""
+    if backend == "emulated":
+        pytest.skip("minutes in the emulator")
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels() -> _native.Kernels:
+    if compiler() is None:
+        pytest.skip("no C++ compiler for the emulator")
+    return EmulatedKernels(emulated_module())
+
+
+class EmulatedKernels(_native.Kernels):
+    """The CUDA drivers over CPU tensors."""
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__(module.__name__, lambda device: emulated_stream())
+        self._loaded = module, module.problem()
+
+
+def emulated_stream() -> Any:
+    """As :class:`crowdseg._native.Stream`, with memory full of 0xff."""
+    memory: list[Tensor] = []
+
+    def allocate(size: int) -> int:
+        memory.append(torch.full((size + 256,), 0xFF, dtype=torch.uint8))
+        return (memory[-1].data_ptr() + 255) // 256 * 256
+
+    return SimpleNamespace(handle=0, index=0, allocate=allocate)
+
+
+class OnTheGpu:
+    """The CUDA drivers, given copies of CPU tensors; what they write is copied back."""
+
+    missing = property(lambda self: _native.KERNELS["cuda"].missing)
+
+    def run(self, name: str, device: torch.device, *args: Any) -> None:
+        copies = tree_map(lambda value: value.cuda() if isinstance(value, Tensor) else value, args)
+        _native.KERNELS["cuda"].run(name, torch.device("cuda", torch.cuda.current_device()), *copies)
+        for value, copy in zip(tree_leaves(args), tree_leaves(copies), strict=True):
+            if isinstance(value, Tensor) and not torch.equal(value, copy.cpu()):
+                value.copy_(copy)
 
 
 @dataclass

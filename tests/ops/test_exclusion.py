@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,7 @@ def test_labels_count_within_the_image():
     assert labels[:, 0].tolist() == [[0, 0, 0, 1], [1, 0, 0, 2], [0, 0, 0, 0]]
 
 
+@pytest.mark.usefixtures("large")
 def test_a_hundred_thousand_points():
     points = torch.rand(100_000, 2, generator=torch.Generator().manual_seed(0)) * 1000
     labels = exclusion_labels(points, ops.nearest_neighbor_radii(points), (1000, 1000))

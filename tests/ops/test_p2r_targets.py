@@ -64,6 +64,7 @@ def test_types(dtype):
     assert (owners == 1).all()
 
 
+@pytest.mark.usefixtures("large")
 def test_a_dense_crowd_and_one_place():
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 256, 256, generator=rng)

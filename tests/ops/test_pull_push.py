@@ -137,6 +137,7 @@ def test_a_point_whose_circle_misses_its_mask_is_dropped(scene):
     torch.testing.assert_close(call(scene), expected)
 
 
+@pytest.mark.usefixtures("large")
 def test_a_crowd_of_twelve_thousand_in_bounded_memory():
     rng = torch.Generator().manual_seed(0)
     points = torch.rand(12_865, 2, generator=rng) * 1000

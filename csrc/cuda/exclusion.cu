@@ -1,0 +1,44 @@
+// The exclusive label map (xmask section 2): each pixel looks through the circles that touch its tile.
+#include "cuda/tile.h"
+
+namespace crowdseg {
+
+namespace {
+
+struct Claim {
+  Circle circle;
+  int label;
+};
+
+__global__ void label_pixels(Tiling tiling, Points points, Radii radii, Labels labels) {
+  CROWDSEG_SHARED(List<Claim>, list);
+  for (std::int64_t index = blockIdx.x; index < tiling.count(); index += gridDim.x) {
+    const Tile tile(tiling, index);
+    const std::int64_t first = points.offsets(tile.image);
+    double least = HUGE_VAL;
+    int label = 0;
+    const auto select = [&](std::int64_t point, Claim& claim) {
+      const int label = static_cast<int>(point - first) + 1;
+      claim = {{points.xy(point, 0), points.xy(point, 1), reach_squared(radii(point))}, label};
+      return tile.touched_by(claim.circle);
+    };
+    for_each_listed(list, points, tile.image, select, [&](const Claim& claim) {
+      const double distance2 = claim.circle.distance2(tile.x, tile.y);
+      if (distance2 <= claim.circle.reach2 && distance2 < least) {  // a tie stays with the smaller index
+        least = distance2;
+        label = claim.label;
+      }
+    });
+    if (tile.inside) labels(tile.image, tile.y, tile.x) = label;
+  }
+}
+
+}  // namespace
+
+void exclusion(Points points, Radii radii, Labels labels, Stream stream) {
+  const OnDevice device(stream);
+  const Tiling tiling{labels.size[0], labels.size[1], labels.size[2]};
+  launch(stream, tiling.blocks(), label_pixels, tiling, points, radii, labels);
+}
+
+}  // namespace crowdseg

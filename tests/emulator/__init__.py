@@ -1,0 +1,1 @@
+"""The CUDA kernels on the CPU: csrc/cuda compiled by g++ over ``cuda_emulator.h``."""
