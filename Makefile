@@ -24,14 +24,15 @@ test: lint
 SANITIZE := build/sanitize
 test-sanitize: $(VENV)/installed
 	test -x $(SANITIZE)/bin/python || $(BIN)/python -m venv $(SANITIZE)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		$$(echo $(SANITIZE)/lib/python*/site-packages)/borrowed.pth
 	$(SANITIZE)/bin/python -m pip install --quiet --no-deps --editable . -C build-dir=$(SANITIZE)/objects \
 		-C cmake.define.CROWDSEG_SANITIZE=ON -C cmake.define.CROWDSEG_CUDA=OFF -C install.strip=false
-	packages=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
-	runtime="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)"; \
+	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)"; \
+	export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 CROWDSEG_OPS=native; \
+	$(SANITIZE)/bin/python -c "import torch, crowdseg._cpu as kernels; assert 'sanitize' in kernels.build" && \
 	for set in base avx2; do \
-		PYTHONPATH=$$packages LD_PRELOAD=$$runtime CROWDSEG_OPS=native CROWDSEG_ISA=$$set \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(SANITIZE)/bin/python -m pytest --capture=sys tests/ops -k native || exit 1; \
+		CROWDSEG_ISA=$$set $(SANITIZE)/bin/python -m pytest --capture=sys tests/ops -k native || exit 1; \
 	done
 
 lint: $(VENV)/installed
