@@ -27,6 +27,14 @@ struct type_caster<crowdseg::Stream> {
 PYBIND11_MODULE(_cuda, module) {
   module.def("radii", &radii);
   module.def("exclusion", &exclusion);
+  module.def("center_features", &center_features<float>);
+  module.def("center_features", &center_features<double>);
+  module.def("center_features_backward", &center_features_backward<float>);
+  module.def("center_features_backward", &center_features_backward<double>);
+  module.def("pull_push", &pull_push<float>);
+  module.def("pull_push", &pull_push<double>);
+  module.def("energy", &energy<float>);
+  module.def("energy", &energy<double>);
   module.def("p2r_targets", &p2r_targets<float>);
   module.def("p2r_targets", &p2r_targets<double>);
   module.def("problem", &problem);

@@ -77,6 +77,12 @@ T* take_filled(const Stream& stream, std::int64_t count, unsigned char byte) {
   return memory;
 }
 
+// A contiguous matrix.
+template <class T>
+View<T, 2> take_matrix(const Stream& stream, std::int64_t rows, std::int64_t columns) {
+  return {stream.take<T>(rows * columns), {rows, columns}, {columns, 1}};
+}
+
 #if defined(__CUDACC__) || defined(CROWDSEG_EMULATED)
 // Index of the thread in the whole grid's first axis, and how many threads that has.
 __device__ inline std::int64_t global_thread() {

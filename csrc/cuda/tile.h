@@ -69,7 +69,7 @@ struct List {
 };
 
 // Calls work(entry) for each point of an image that `select(point, entry)` wants, in ascending order. All threads of
-// the block come here; each sees every entry.
+// the block come here, and each sees every entry.
 template <class Entry, class Select, class Visit>
 __device__ void for_each_listed(List<Entry>& list, const Points& points, std::int64_t image, const Select& select,
                                 const Visit& work) {
