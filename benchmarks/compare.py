@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -31,7 +31,7 @@ from crowdseg import ops
 from crowdseg.errors import SetupError
 
 DENSE_NUMBERS = 1 << 27  # a dense formula may make so many numbers; beyond, it is extrapolated
-PART_NUMBERS = 1 << 25  # from parts of so many numbers and a third of it
+PART_NUMBERS = 1 << 26  # from parts of so many numbers and a third of it
 COMPILE_SECONDS = 120
 RECOMPILE_LIMIT = 64  # the default, 8, leaves parts of the references uncompiled
 
@@ -39,8 +39,11 @@ RECOMPILE_LIMIT = 64  # the default, 8, leaves parts of the references uncompile
 class Inputs(Protocol):
     """What operators are compared on: :class:`benchmarks.scenes.Scene` and the like."""
 
-    size: tuple[int, int]
-    layout: str
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def layout(self) -> str: ...
 
     @property
     def batch(self) -> int: ...
@@ -73,7 +76,7 @@ class Operator:
     compulsory: Callable[[Any], int] | None = None
     reference: Callable[..., Any] | None = None
     compiled: Callable[[Callable[..., Any], Any], Any] | None = None
-    others: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    others: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     dense: Sequence[str] = ()
     dense_width: Callable[[Any], int] = lambda scene: scene.batch * scene.size[0] * scene.size[1]
     expected: Callable[[Any], Any] | None = None

@@ -43,6 +43,7 @@ def center_features(scene: Scene) -> tuple[Tensor, Tensor]:
     read = F.grid_sample(_feature_map(embedding, scene.size), grid, padding_mode="border", align_corners=True)
     features = read[:, :, 0].transpose(1, 2).reshape(-1, embedding.shape[1])
     features.sum().backward()
+    assert embedding.grad is not None
     return features.detach(), embedding.grad
 
 
@@ -64,6 +65,7 @@ def pull_push(scene: Scene) -> tuple[Tensor, Tensor]:
         loss = _mean((distance - NEAR).relu(), pull) + _mean((FAR - distance).relu(), push)
         total = total + (loss * kept).sum() / kept.sum().clamp(min=1) / scene.batch
     total.backward()
+    assert embedding.grad is not None
     return total.detach(), embedding.grad
 
 

@@ -16,7 +16,7 @@ import torch
 Work = Callable[[], Any]
 Measure = Callable[[Work], float]
 
-SAMPLE = 2e-3  # seconds; shorter calls are repeated within a sample
+SAMPLE = 1e-2  # seconds; shorter calls are repeated within a sample
 FEWEST, MOST = 3, 30  # samples of each contender
 ROOF_BYTES = 1 << 28  # of one array, far more than a cache holds
 
@@ -76,10 +76,12 @@ def interleave(tasks: Sequence[Callable[[Measure], float]], clock: Clock, budget
 
 
 def _per_call(clock: Clock, work: Work) -> float:
-    """Seconds of one call. A first call fills the caches and says how many calls make a sample."""
+    """Seconds of one call. Short ones follow a first call that fills the caches, as the work before them empties them."""
     once = clock.seconds(work, 1)
-    times = int(SAMPLE / max(once, 1e-7))
-    return clock.seconds(work, times) / times if times > 1 else once
+    if once >= SAMPLE:
+        return once
+    times = int(SAMPLE / max(once, 1e-6))
+    return clock.seconds(work, times) / times
 
 
 def knows_memory(device: str) -> bool:
