@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks import targets
 from benchmarks.common import ENVIRONMENT, Options, machine
 from benchmarks.results import save
+from benchmarks.timing import bandwidth_roof
 
 NAMES = sorted(file.stem.removeprefix("bench_") for file in Path(__file__).parent.glob("bench_*.py"))
 WIDTH = 140  # of tables in a file or pipe
@@ -30,10 +31,11 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
-    document: dict[str, Any] = {"machine": machine(options.device), "benchmarks": {}}
+    where = machine(options.device) | {"bandwidth_gb_per_s": round(bandwidth_roof(options.device) / 1e9, 1)}
+    document: dict[str, Any] = {"machine": where, "benchmarks": {}}
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if not options.json:
-        console.print(", ".join(f"{name} {value}" for name, value in document["machine"].items()))
+        console.print(", ".join(f"{name} {value}" for name, value in where.items()))
     for name in options.names or NAMES:
         report = import_module(f"benchmarks.bench_{name}").run(Options(options.quick, options.device))
         document["benchmarks"][name] = report.rows

@@ -1,11 +1,11 @@
 """The comparison that every operator's benchmark runs: agree, measure memory, then time all contenders in turns.
 
-Rows, in JSON: ``size`` as [H, W], ``batch`` B, ``points`` of each image, ``layout``, ``contender``; on the CPU
-``cpu_ms`` (one thread's processor time) and ``wall_ms`` (two threads), on CUDA ``gpu_ms``, medians, each with a
-``_spread``, the distance of the quartiles in percent of the median; ``times_native``, the first time over the native
-one; ``memory_mb``, the peak beyond what was there before the call, in 1e6 bytes; ``roof``, the compulsory bytes over
-the first time, in percent of the bandwidth that was measured in the run; ``extrapolated``, True where only some points
-were measured; ``note``. Null is what was not measured.
+Rows, in JSON: ``case``, the inputs in words; ``size`` as [H, W]; ``batch`` B; ``points`` of each image; ``layout``;
+``contender``; on the CPU ``cpu_ms`` (one thread's processor time) and ``wall_ms`` (two threads), on CUDA ``gpu_ms``,
+medians, each with a ``_spread``, the distance of the quartiles in percent of the median; ``times_native``, the first
+time over the native one; ``memory_mb``, the peak beyond what was there before the call, in 1e6 bytes; ``roof``, the
+compulsory bytes over the first time, in percent of the bandwidth that was measured in the run; ``extrapolated``, True
+where only some points were measured; ``note``. Null is what was not measured.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def compare(operator: Operator, scenes: Iterable[Inputs], options: Options) -> R
     report = _report(operator.title, timers)
     for scene in scenes:
         torch.set_num_threads(timers[0].threads)
+        print(f"{operator.title}: {_inputs(scene)}", file=sys.stderr)
         contenders = list(_contenders(operator, scene, options.device))
         for contender in contenders:
             _agree(operator, contender)
@@ -216,8 +217,8 @@ def _agree(operator: Operator, contender: Contender) -> None:
     try:
         operator.agree(found, expected, scene)
     except Disagreement as error:
-        where = f"{scene.count} {scene.layout} points in {scene.batch} x {scene.size}"
-        raise Disagreement(f"{operator.title}, {where}: {contender.name} and torch disagree: {error}") from None
+        where = f"{operator.title}, {_inputs(scene)}"
+        raise Disagreement(f"{where}: {contender.name} and torch disagree: {error}") from None
 
 
 def _measure(runners: list[tuple[Contender, Row]], timers: list[Clock], options: Options) -> None:
@@ -241,18 +242,13 @@ def _relate(rows: list[Row], compulsory: int | None, clock: Clock, device: str) 
         if row[key] and native:
             row["times_native"] = row[key] / native
         if row[key] and compulsory:
-            row["roof"] = 100 * compulsory / roof(device) / (row[key] / 1e3)
-
-
-@cache
-def roof(device: str) -> float:
-    """:func:`bandwidth_roof`, once in a run."""
-    return bandwidth_roof(device)
+            row["roof"] = 100 * compulsory / bandwidth_roof(device) / (row[key] / 1e3)
 
 
 def _row(scene: Inputs, contender: Contender, timers: list[Clock]) -> Row:
     timed = {f"{clock.name}_{kind}": None for clock in timers for kind in ("ms", "spread")}
     return {
+        "case": _inputs(scene),
         "size": list(scene.size),
         "batch": scene.batch,
         "points": scene.count,
@@ -271,7 +267,7 @@ def _report(title: str, timers: list[Clock]) -> Report:
     return Report(
         title,
         [
-            Column("case", case, "left"),
+            plain("case"),
             plain("contender"),
             *(Column(f"{clock.name} ms", partial(_time, clock.name)) for clock in timers),
             Column("x native", lambda row: show(row["times_native"], ",.3g")),
@@ -279,14 +275,13 @@ def _report(title: str, timers: list[Clock]) -> Report:
             Column("roof %", lambda row: show(row["roof"], ".2g")),
             plain("note"),
         ],
-        section=case,
+        section=lambda row: row["case"],
     )
 
 
-def case(row: Row) -> str:
-    """The inputs of a row, in words."""
-    height, width = row["size"]
-    return f"{height} x {width}, B {row['batch']}, N {row['points']:,}, {row['layout']}"
+def _inputs(scene: Inputs) -> str:
+    height, width = scene.size
+    return f"{height} x {width}, B {scene.batch}, N {scene.count:,}, {scene.layout}"
 
 
 def _time(clock: str, row: Row) -> str:

@@ -69,9 +69,9 @@ def _check(target: Target, rows: Rows) -> dict[str, Any] | None:
     reached = ratios[0] <= target.ratio if target.at_most else ratios[0] >= target.ratio
     return {
         "benchmark": target.benchmark,
-        "case": f"{_size(slower)}, N = {slower['points']:,}, {slower['layout']}",
+        "case": slower["case"],
         "quantity": "time" if target.quantity == "ms" else "memory",
-        "against": target.slower["contender"] if not target.at_most else f"itself, N = {faster['points']}",
+        "against": target.slower["contender"] if not target.at_most else f"itself, N {faster['points']}",
         "ratio": ratios[0],
         "ratio_two_threads": ratios[1] if len(ratios) > 1 else None,
         "to_reach": target.ratio,
@@ -82,10 +82,6 @@ def _check(target: Target, rows: Rows) -> dict[str, Any] | None:
 
 def _find(rows: Rows, wanted: dict[str, Any]) -> dict[str, Any] | None:
     return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), None)
-
-
-def _size(row: dict[str, Any]) -> str:
-    return " x ".join(map(str, row["size"])) + (f", B = {row['batch']}" if row["batch"] > 1 else "")
 
 
 def table(rows: Rows) -> Table:

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def interleave(tasks: Sequence[Callable[[Measure], float]], clock: Clock, budget
 
 
 def _per_call(clock: Clock, work: Work) -> float:
-    """Seconds of one call. Short ones follow a first call that fills the caches, as the work before them empties them."""
+    """Seconds of one call. Short ones follow a call that fills the caches again, which the work before them emptied."""
     once = clock.seconds(work, 1)
     if once >= SAMPLE:
         return once
@@ -110,6 +111,7 @@ def _resident(name: str) -> int:
     return 1024 * int(found[1])
 
 
+@cache
 def bandwidth_roof(device: str) -> float:
     """Bytes per second that the memory gives one thread, or the GPU: the better of a copy and a triad."""
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from benchmarks.scenes import Scene
 
 ROOT = Path(__file__).parents[2]
 KEYS = {
-    *("size", "batch", "points", "layout", "contender", "cpu_ms", "cpu_spread", "wall_ms", "wall_spread"),
+    *("case", "size", "batch", "points", "layout", "contender", "cpu_ms", "cpu_spread", "wall_ms", "wall_spread"),
     *("times_native", "memory_mb", "roof", "extrapolated", "note"),
 }
 
@@ -50,7 +50,9 @@ def test_a_contender_that_gives_something_else_stops_the_run() -> None:
             raise Disagreement(f"{found} instead of {expected}")
 
     operator = Operator("Points", lambda scene: scene.count, agree, others={"wrong": lambda scene: scene.count + 1})
-    with pytest.raises(Disagreement, match=r"Points, 5 uniform points.*wrong and torch disagree: 6 instead of 5"):
+    with pytest.raises(
+        Disagreement, match=r"Points, 32 x 32, B 1, N 5, uniform: wrong and torch disagree: 6 instead of 5"
+    ):
         compare(operator, [Scene.make((32, 32), 1, 5)], Options(quick=True))
 
 
@@ -70,7 +72,14 @@ def test_labels_cost_the_squared_distance_to_their_own_image_s_point() -> None:
 
 
 def _row(contender: str, points: int, milliseconds: float, **more: object) -> dict:
-    row = {"size": [4096, 4096], "batch": 1, "points": points, "layout": "uniform", "contender": contender}
+    row = {
+        "case": "some",
+        "size": [4096, 4096],
+        "batch": 1,
+        "points": points,
+        "layout": "uniform",
+        "contender": contender,
+    }
     return row | {"cpu_ms": milliseconds, "wall_ms": milliseconds, "memory_mb": 1.0, "extrapolated": False} | more
 
 
