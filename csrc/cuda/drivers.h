@@ -1,6 +1,6 @@
-// What each CUDA driver takes: as the CPU's (cpu/drivers.h), with a stream in place of threads and any strides. Drivers only
-// put work on the stream; they wait for nothing and copy nothing back. They throw std::runtime_error where the device
-// refuses.
+// What each CUDA driver takes: as the CPU's (cpu/drivers.h), with a stream in place of threads and any strides. Drivers
+// only put work on the stream; they wait for nothing and copy nothing back. They throw std::runtime_error where the
+// device refuses.
 #pragma once
 
 #include <cstddef>
@@ -44,8 +44,8 @@ template <class T>
 void center_features_backward(Points points, View<const T, 2> grad, std::int64_t height, std::int64_t width, Taps taps,
                               View<T, 4> out, Stream stream);
 
-// loss (1,) and its gradient, none where grad has no images. Pulled pixels cost beyond `near`, pushed ones within `far`;
-// differences of features shorter than `rounding` have no direction.
+// loss (1,) and its gradient, none where grad has no images. Pulled pixels cost beyond `near`, pushed ones within
+// `far`; differences of features shorter than `rounding` have no direction.
 template <class T>
 void pull_push(Points points, Radii radii, View<const T, 4> embedding, View<const std::int32_t, 3> labels,
                View<const bool, 3> valid, Taps taps, double near, double far, double rounding, View<T, 1> loss,

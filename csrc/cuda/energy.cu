@@ -17,9 +17,8 @@ struct Claim {
 
 template <class T>
 struct Work {
-  Tiling tiling;
-  Points points;
-  Radii radii;
+  Circles circles;
+  Districts districts;
   View<const T, 4> embedding;
   Bands2 pixels;
   View<T, 2> centers;  // (N, padded channels)
@@ -30,9 +29,9 @@ struct Work {
   Labels labels;
 
   __device__ Claim<T> claim(std::int64_t point, std::int64_t first) const {
-    const Circle circle{points.xy(point, 0), points.xy(point, 1), reach_squared(radii(point))};
     const T limit = static_cast<T>(claim_circle(point) ? HUGE_VAL : threshold);
-    return {circle, energy_shrink(geometry_weight, radii(point)), limit, static_cast<int>(point - first) + 1};
+    const double shrink = energy_shrink(geometry_weight, circles.radii(point));
+    return {circles[point], shrink, limit, static_cast<int>(point - first) + 1};
   }
 };
 
@@ -41,9 +40,9 @@ __global__ void __launch_bounds__(kThreads, 3) label_pixels(Work<T> work) {
   CROWDSEG_SHARED(Strip<T>, strip);
   CROWDSEG_SHARED(List<Claim<T>>, list);
   PixelChannels<T, kChunks> features(work.features, work.chunks);
-  for (std::int64_t index = blockIdx.x; index < work.tiling.count(); index += gridDim.x) {
-    const Tile tile(work.tiling, index);
-    const std::int64_t first = work.points.offsets(tile.image);
+  for (std::int64_t index = blockIdx.x; index < work.districts.tiling.count(); index += gridDim.x) {
+    const Tile tile(work.districts.tiling, index);
+    const std::int64_t first = work.circles.points.offsets(tile.image);
     for (int k = 0; k < features.chunks(); ++k) {
       read_pixels(work.embedding, work.pixels, tile, k * kChannels<T>, strip, features.value[k]);
     }
@@ -53,7 +52,7 @@ __global__ void __launch_bounds__(kThreads, 3) label_pixels(Work<T> work) {
       claim = work.claim(point, first);
       return tile.touched_by(claim.circle);
     };
-    for_each_listed(list, work.points, tile.image, select, [&](const Claim<T>& claim) {
+    for_each_listed(list, work.districts, tile, select, [&](const Claim<T>& claim) {
       const double distance2 = claim.circle.distance2(tile.x, tile.y);
       if (distance2 > claim.circle.reach2) return;
       // The product in double: radius 0 makes it 0 times more than a float holds.
@@ -80,7 +79,9 @@ void energy(Points points, Radii radii, View<const T, 4> embedding, View<const b
   const View<T, 2> centers = take_matrix<T>(stream, points.xy.size[0], depth.padded());
   read_points(stream, points, point_bands(stream, points, false, image, cells, taps), embedding, centers);
   const Bands2 pixels = pixel_bands(stream, image, cells, taps);
-  const Work<T> work{tiling,          points,    radii,        embedding,          pixels, centers, claim_circle,
+  const Circles circles{points, radii};
+  const Districts districts = find_districts(stream, tiling, points, circles);
+  const Work<T> work{circles,         districts, embedding,    pixels,             centers, claim_circle,
                      geometry_weight, threshold, depth.chunks, depth.take(stream), labels};
   constexpr int kChunks = kFewChannels / kChannels<T>;
   launch(stream, depth.blocks, depth.few ? label_pixels<T, kChunks> : label_pixels<T, 0>, work);

@@ -10,19 +10,18 @@ struct Claim {
   int label;
 };
 
-__global__ void label_pixels(Tiling tiling, Points points, Radii radii, Labels labels) {
+__global__ void label_pixels(Circles circles, Districts districts, Labels labels) {
   CROWDSEG_SHARED(List<Claim>, list);
-  for (std::int64_t index = blockIdx.x; index < tiling.count(); index += gridDim.x) {
-    const Tile tile(tiling, index);
-    const std::int64_t first = points.offsets(tile.image);
+  for (std::int64_t index = blockIdx.x; index < districts.tiling.count(); index += gridDim.x) {
+    const Tile tile(districts.tiling, index);
+    const std::int64_t first = circles.points.offsets(tile.image);
     double least = HUGE_VAL;
     int label = 0;
     const auto select = [&](std::int64_t point, Claim& claim) {
-      const int label = static_cast<int>(point - first) + 1;
-      claim = {{points.xy(point, 0), points.xy(point, 1), reach_squared(radii(point))}, label};
+      claim = {circles[point], static_cast<int>(point - first) + 1};
       return tile.touched_by(claim.circle);
     };
-    for_each_listed(list, points, tile.image, select, [&](const Claim& claim) {
+    for_each_listed(list, districts, tile, select, [&](const Claim& claim) {
       const double distance2 = claim.circle.distance2(tile.x, tile.y);
       if (distance2 <= claim.circle.reach2 && distance2 < least) {  // a tie stays with the smaller index
         least = distance2;
@@ -38,7 +37,9 @@ __global__ void label_pixels(Tiling tiling, Points points, Radii radii, Labels l
 void exclusion(Points points, Radii radii, Labels labels, Stream stream) {
   const OnDevice device(stream);
   const Tiling tiling{labels.size[0], labels.size[1], labels.size[2]};
-  launch(stream, tiling.blocks(), label_pixels, tiling, points, radii, labels);
+  const Circles circles{points, radii};
+  const Districts districts = find_districts(stream, tiling, points, circles);
+  launch(stream, tiling.blocks(), label_pixels, circles, districts, labels);
 }
 
 }  // namespace crowdseg

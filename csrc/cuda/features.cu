@@ -25,9 +25,9 @@ __global__ void make_bands(Positions positions, Bands bands) {
 }
 
 Bands bands_at(const Stream& stream, const Positions& positions, std::int64_t pixels, std::int64_t cells, Taps taps) {
-  const int kernel_size = static_cast<int>(taps.size[0]);
-  const Axis axis{pixels, cells, taps.data, kernel_size, band_length(pixels, cells, kernel_size)};
-  const Bands bands{stream.take<std::int32_t>(positions.count), stream.take<double>(positions.count * axis.length), axis};
+  const Axis axis = make_axis(pixels, cells, taps.data, taps.size[0]);
+  const Bands bands{stream.take<std::int32_t>(positions.count), stream.take<double>(positions.count * axis.length),
+                    axis};
   launch(stream, blocks_for(positions.count), make_bands, positions, bands);
   return bands;
 }
@@ -95,28 +95,37 @@ struct Reach {
   int row, column;  // first cells of its bands
 };
 
+// Whether the bands of a point hold a cell of a box.
+struct Holds {
+  Bands2 bands;
+
+  __device__ bool operator()(std::int64_t point, const Box& cells) const {
+    return bands.rows.begin(point) < cells.bottom && bands.rows.end(point) > cells.top &&
+           bands.columns.begin(point) < cells.right && bands.columns.end(point) > cells.left;
+  }
+};
+
 template <class T>
-__global__ void __launch_bounds__(kThreads, 3) gather(Tiling cells, Points points, Bands2 bands, PointGradients<T> values, TileGradients<T> tiles,
-                       View<T, 4> out) {
+__global__ void __launch_bounds__(kThreads, 2)
+    gather(Districts districts, Bands2 bands, PointGradients<T> values, TileGradients<T> tiles, View<T, 4> out) {
   CROWDSEG_SHARED(List<Reach>, list);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * kChannels<T>;  // channel
   const int channels = static_cast<int>(smaller<std::int64_t>(kChannels<T>, out.size[1] - first));
-  for (std::int64_t index = blockIdx.x; index < cells.count(); index += gridDim.x) {
-    const Tile tile(cells, index);
+  for (std::int64_t index = blockIdx.x; index < districts.tiling.count(); index += gridDim.x) {
+    const Tile tile(districts.tiling, index);
     T sum[kChannels<T>] = {};
     const auto select = [&](std::int64_t point, Reach& reach) {
       reach = {point, bands.rows.begin(point), bands.columns.begin(point)};
-      return reach.row < tile.bottom && bands.rows.end(point) > tile.top && reach.column < tile.right &&
-             bands.columns.end(point) > tile.left;
+      return Holds{bands}(point, tile);
     };
-    for_each_listed(list, points, tile.image, select, [&](const Reach& reach) {
+    for_each_listed(list, districts, tile, select, [&](const Reach& reach) {
       const int row = tile.y - reach.row, column = tile.x - reach.column;
       const bool held = row >= 0 && row < bands.rows.axis.length && column >= 0 && column < bands.columns.axis.length;
       if (!held || !tile.inside) return;
-      const T weight = static_cast<T>(bands.rows.weight(reach.point, tile.y) * bands.columns.weight(reach.point, tile.x));
+      const double weight = bands.rows.weight(reach.point, tile.y) * bands.columns.weight(reach.point, tile.x);
 #pragma unroll
       for (int c = 0; c < kChannels<T>; ++c) {
-        if (c < channels) sum[c] += weight * values(reach.point, first + c);
+        if (c < channels) sum[c] += static_cast<T>(weight) * values(reach.point, first + c);
       }
     });
     if (!tile.inside) continue;
@@ -137,8 +146,11 @@ Bands2 pixel_bands(const Stream& stream, Size image, Size cells, Taps taps) {
 
 Bands2 point_bands(const Stream& stream, Points points, bool nearest, Size image, Size cells, Taps taps) {
   const View<const double, 2>& xy = points.xy;
-  return {bands_at(stream, {xy.size[0], xy.data + xy.stride[1], xy.stride[0], nearest}, image.height, cells.height, taps),
-          bands_at(stream, {xy.size[0], xy.data, xy.stride[0], nearest}, image.width, cells.width, taps)};
+  const auto along = [&](int axis, std::int64_t pixels, std::int64_t cells) {
+    const Positions positions{xy.size[0], xy.data + axis * xy.stride[1], xy.stride[0], nearest};
+    return bands_at(stream, positions, pixels, cells, taps);
+  };
+  return {along(1, image.height, cells.height), along(0, image.width, cells.width)};
 }
 
 template <class T>
@@ -148,7 +160,9 @@ void read_points(const Stream& stream, Points points, Bands2 bands, View<const T
 
 template <class T>
 TileGradients<T> take_tile_gradients(const Stream& stream, Tiling tiling, Bands2 pixels, int chunks) {
-  TileGradients<T> tiles{nullptr, tiling, pixels, chunks, most_cells(pixels.rows.axis), most_cells(pixels.columns.axis)};
+  TileGradients<T> tiles{nullptr, tiling, pixels, chunks};
+  tiles.rows = most_cells(pixels.rows.axis);
+  tiles.columns = most_cells(pixels.columns.axis);
   tiles.data = stream.take<T>(tiling.count() * chunks * tiles.size());
   return tiles;
 }
@@ -158,7 +172,8 @@ void gather_gradients(const Stream& stream, Points points, Bands2 bands, PointGr
                       TileGradients<T> tiles, View<T, 4> out) {
   const Tiling cells{out.size[0], out.size[2], out.size[3]};
   const Blocks blocks{cells.blocks().x, chunks_of(out.size[1], kChannels<T>)};
-  launch(stream, blocks, gather<T>, cells, points, bands, values, tiles, out);
+  const Districts districts = find_districts(stream, cells, points, Holds{bands});
+  launch(stream, blocks, gather<T>, districts, bands, values, tiles, out);
 }
 
 template void read_points(const Stream&, Points, Bands2, View<const float, 4>, View<float, 2>);

@@ -54,8 +54,9 @@ __device__ inline std::int64_t image_of(const Points& points, std::int64_t point
 template <class T>
 void read_points(const Stream& stream, Points points, Bands2 bands, View<const T, 4> embedding, View<T, 2> out);
 
-// Gradients of the tiles of a map of pixels, in cells: those of tile t and chunk k are rows x columns x kChannels numbers
-// from (t * chunks + k) * size() on, beginning at the first cell of the tile's bands. None where `data` is null.
+// Gradients of the tiles of a map of pixels, in cells: those of tile t and chunk k are rows x columns x kChannels
+// numbers from (t * chunks + k) * size() on, the first being those of the first cell of the tile's bands. None where
+// `data` is null.
 template <class T>
 struct TileGradients {
   T* data = nullptr;

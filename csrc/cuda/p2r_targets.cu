@@ -20,10 +20,24 @@ struct Regions {
   unsigned long long* match;  // the first of those
 };
 
+// Whether a point is near enough to own a cell of a box.
+struct Reaches {
+  Points points;
+  P2R rule;
+
+  __device__ bool operator()(std::int64_t point, const Box& cells) const {
+    const double x = points.xy(point, 0), y = points.xy(point, 1);
+    const double dx = x - clamped(x, rule.center(cells.left), rule.center(cells.right - 1));
+    const double dy = y - clamped(y, rule.center(cells.top), rule.center(cells.bottom - 1));
+    return squared_length(dx, dy) < rule.max_radius * rule.max_radius;
+  }
+};
+
 template <class T>
 struct Work {
   Tiling tiling;  // of cells
   Points points;
+  Districts districts;
   View<const T, 3> logits;
   P2R rule;
   View<T, 3> targets;
@@ -42,17 +56,14 @@ __global__ void find_owners(Work<T> work) {
   CROWDSEG_SHARED(List<Claim>, list);
   for_each_tile(work, [&](const Tile& tile) {
     const std::int64_t first = work.points.offsets(tile.image);
-    const double limit2 = work.rule.max_radius * work.rule.max_radius;
     const double x = work.rule.center(tile.x), y = work.rule.center(tile.y);
-    double least = limit2;
+    double least = work.rule.max_radius * work.rule.max_radius;
     int owner = 0;
     const auto select = [&](std::int64_t point, Claim& claim) {
       claim = {work.points.xy(point, 0), work.points.xy(point, 1), static_cast<int>(point - first) + 1};
-      const double dx = claim.x - clamped(claim.x, work.rule.center(tile.left), work.rule.center(tile.right - 1));
-      const double dy = claim.y - clamped(claim.y, work.rule.center(tile.top), work.rule.center(tile.bottom - 1));
-      return squared_length(dx, dy) < limit2;
+      return Reaches{work.points, work.rule}(point, tile);
     };
-    for_each_listed(list, work.points, tile.image, select, [&](const Claim& claim) {
+    for_each_listed(list, work.districts, tile, select, [&](const Claim& claim) {
       const double distance2 = squared_length(x - claim.x, y - claim.y);
       if (distance2 < least) {  // a tie stays with the smaller index
         least = distance2;
@@ -116,7 +127,8 @@ void p2r_targets(Points points, View<const T, 3> logits, std::int64_t stride, do
   const Regions regions{take_filled<Ordered>(stream, count, 0), take_filled<Ordered>(stream, count, 0xff),
                         take_filled<unsigned long long>(stream, count, 0xff)};
   const P2R rule{min_radius, max_radius, point_cost, class_cost, stride};
-  const Work<T> work{tiling, points, logits, rule, targets, owners, regions};
+  const Districts districts = find_districts(stream, tiling, points, Reaches{points, rule});
+  const Work<T> work{tiling, points, districts, logits, rule, targets, owners, regions};
   launch(stream, tiling.blocks(), find_owners<T>, work);
   launch(stream, tiling.blocks(), find_least_costs<T>, work);
   launch(stream, tiling.blocks(), find_matches<T>, work);

@@ -14,8 +14,7 @@ struct Counts {
 template <class T>
 struct Work {
   Tiling tiling;
-  Points points;
-  Radii radii;
+  Circles circles;
   View<const T, 4> embedding;
   View<const std::int32_t, 3> labels;
   View<const bool, 3> valid;
@@ -25,28 +24,36 @@ struct Work {
   int chunks;
   bool need_gradient;
 
-  int* own_labels;        // (N,) label at the point's pixel, 0 where that says nothing
+  int* own_labels;  // (N,) label at the point's pixel, 0 where that says nothing
+  Districts districts;
   Counts* counts;         // (N,)
   int* kept;              // (B,) points with a pixel to pull
   double* losses;         // of tiles
   Fixed* center_sums;     // (N, padded channels)
   T *features, *feature_gradients;  // of threads, where they are many
   TileGradients<T> tile_gradients;
-
-  __device__ Circle circle(std::int64_t point) const {
-    return {points.xy(point, 0), points.xy(point, 1), reach_squared(radii(point))};
-  }
 };
 
 template <class T>
 __global__ void find_own_labels(Work<T> work) {
-  for (std::int64_t i = global_thread(); i < work.points.xy.size[0]; i += global_threads()) {
-    const std::int64_t image = image_of(work.points, i);
-    const std::int64_t x = nearest_pixel(work.points.xy(i, 0), work.tiling.width);
-    const std::int64_t y = nearest_pixel(work.points.xy(i, 1), work.tiling.height);
+  const Points& points = work.circles.points;
+  for (std::int64_t i = global_thread(); i < points.xy.size[0]; i += global_threads()) {
+    const std::int64_t image = image_of(points, i);
+    const std::int64_t x = nearest_pixel(points.xy(i, 0), work.tiling.width);
+    const std::int64_t y = nearest_pixel(points.xy(i, 1), work.tiling.height);
     work.own_labels[i] = work.valid(image, y, x) ? larger(work.labels(image, y, x), 0) : 0;
   }
 }
+
+// Whether a point that says something touches a box.
+struct Speaks {
+  Circles circles;
+  const int* own_labels;
+
+  __device__ bool operator()(std::int64_t point, const Box& box) const {
+    return own_labels[point] > 0 && circles(point, box);
+  }
+};
 
 // What the thread's pixel says: its label, or none.
 struct Pixel {
@@ -74,10 +81,10 @@ __global__ void count_pixels(Work<T> work) {
     const Tile tile(work.tiling, index);
     const Pixel pixel(work, tile);
     const auto select = [&](std::int64_t point, Candidate& candidate) {
-      candidate = {work.circle(point), point, work.own_labels[point]};
+      candidate = {work.circles[point], point, work.own_labels[point]};
       return candidate.label > 0 && tile.touched_by(candidate.circle);
     };
-    for_each_listed(list, work.points, tile.image, select, [&](const Candidate& candidate) {
+    for_each_listed(list, work.districts, tile, select, [&](const Candidate& candidate) {
       const bool held = pixel.valid && candidate.circle.contains(tile.x, tile.y);
       const int all = __popc(__ballot_sync(kAllLanes, held));
       const int pulled = __popc(__ballot_sync(kAllLanes, held && pixel.label == candidate.label));
@@ -105,11 +112,11 @@ __device__ Person<T> person_of(const Work<T>& work, std::int64_t image, std::int
     return static_cast<T>(in_image) / static_cast<T>(work.tiling.images);
   };
   const Counts counts = work.counts[point];
-  return {work.circle(point), point, work.own_labels[point], weight(counts.pull), weight(counts.push)};
+  return {work.circles[point], point, work.own_labels[point], weight(counts.pull), weight(counts.push)};
 }
 
-// Sums each channel over the lanes of a warp. A lane that holds kHeld of them gives half away and takes the other half from
-// a partner, until it holds one: 16 shuffles for 16 channels, where one by one takes 80. The sum of channel
+// Sums each channel over the lanes of a warp. A lane that holds kHeld of them gives half away and takes the other half
+// from a partner, until it holds one: 16 shuffles for 16 channels, where one by one takes 80. The sum of channel
 // lane * kChannels / kLanes is then in channels[0].
 template <int kHeld, class T>
 __device__ void sum_over_lanes(T (&channels)[kChannels<T>]) {
@@ -195,7 +202,7 @@ __global__ void __launch_bounds__(kThreads, 3) pull_and_push(Work<T> work) {
       person = person_of(work, tile.image, point);
       return tile.touched_by(person.circle);
     };
-    for_each_listed(memory.list, work.points, tile.image, select, [&](const Person<T>& person) {
+    for_each_listed(memory.list, work.districts, tile, select, [&](const Person<T>& person) {
       const bool held = pixel.valid && person.circle.contains(tile.x, tile.y);
       if (!__any_sync(kAllLanes, held)) return;
       const bool pull = pixel.label == person.label;
@@ -239,7 +246,7 @@ void pull_push(Points points, Radii radii, View<const T, 4> embedding, View<cons
   const Depth<T> depth(embedding.size[1], tiling);
   const Bands2 centers = point_bands(stream, points, true, image, cells, taps);
 
-  Work<T> work{tiling, points, radii, embedding, labels, valid};
+  Work<T> work{tiling, {points, radii}, embedding, labels, valid};
   work.hinge = {static_cast<T>(near), static_cast<T>(far), static_cast<T>(rounding)};
   work.pixels = pixel_bands(stream, image, cells, taps);
   work.centers = take_matrix<T>(stream, count, depth.padded());
@@ -257,6 +264,7 @@ void pull_push(Points points, Radii radii, View<const T, 4> embedding, View<cons
   }
   read_points(stream, points, centers, embedding, work.centers);
   launch(stream, blocks_for(count), find_own_labels<T>, work);
+  work.districts = find_districts(stream, tiling, points, Speaks{work.circles, work.own_labels});
   launch(stream, tiling.blocks(), count_pixels<T>, work);
   constexpr int kChunks = kFewChannels / kChannels<T>;
   launch(stream, depth.blocks, depth.few ? pull_and_push<T, kChunks> : pull_and_push<T, 0>, work);

@@ -23,8 +23,8 @@ struct SpreadMemory {
   T row_weights[kSide][kBatch], column_weights[kSide][kBatch];  // of the batch's cells, for each pixel
 };
 
-// F at the thread's pixel: channels from `first` on, 0 beyond the embedding's. Pixels outside the image take the nearest
-// one's. All threads of the block come here.
+// F at the thread's pixel: channels from `first` on, 0 beyond the embedding's. Pixels outside the image take the
+// nearest one's. All threads of the block come here.
 template <class T>
 __device__ void read_pixels(const View<const T, 4>& embedding, const Bands2& pixels, const Tile& tile,
                             std::int64_t first, Strip<T>& strip, T (&features)[kChannels<T>]) {

@@ -2,8 +2,8 @@
 // -DCROWDSEG_EMULATED -include this.
 //
 // Blocks run one after another. The threads of a block are fibres, in random order (CROWDSEG_EMULATOR_SEED chooses
-// another); each runs until it waits for others, so that a missing barrier shows as a wrong result. Shared memory starts as
-// 0xff bytes: NaN. A barrier or a warp operation that not all threads reach is an error, where a GPU would hang.
+// another); each runs until it waits for others, so that a missing barrier shows as a wrong result. Shared memory
+// starts as 0xff bytes: NaN. A barrier or a warp operation that not all threads reach is an error; a GPU would hang.
 #pragma once
 
 #include <setjmp.h>
@@ -214,6 +214,7 @@ inline void run(const void* kernel, dim3 grid, int threads, const std::function<
   ::emulator::shuffle(value, __LINE__, ::emulator::current % ::emulator::kLanes - (step))
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
 inline long long __double_as_longlong(double value) { return static_cast<long long>(::emulator::bits_of(value)); }
 inline double __longlong_as_double(long long bits) {
   double value;
