@@ -92,10 +92,8 @@ def _device(name: str, model: str, problems: list[str]) -> Device:
 
 
 def _kernels(kind: str) -> str:
-    """What was built for a kind of device, and what is wrong with it."""
-    if kind not in KERNELS:
-        return "there are none"
-    return "; ".join(filter(None, (KERNELS[kind].build, KERNELS[kind].missing)))
+    """What was built for a kind of device, or why that does not run."""
+    return "there are none" if kind not in KERNELS else KERNELS[kind].missing or KERNELS[kind].build
 
 
 def _versions() -> dict[str, str | None]:
