@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -73,6 +74,9 @@ def test_a_source_distribution_builds(tmp_path):
     pytest.importorskip("scikit_build_core", reason="needs the extra `dev`")
     code = "import sys, scikit_build_core.build as build; print(build.build_sdist(sys.argv[1]))"
     name = run(sys.executable, "-c", code, tmp_path, cwd=ROOT).splitlines()[-1]
+    with tarfile.open(tmp_path / name) as archive:
+        files = {member.split("/", 1)[1] for member in archive.getnames() if "/" in member}
+    assert {str(file.relative_to(ROOT)) for file in (ROOT / "csrc").rglob("*.*")} <= files  # CUDA's too
     found = doctor(build_wheel(tmp_path / name, tmp_path), tmp_path / "site")
     cpu = found["devices"][0]
     assert (cpu["backend"], found["problems"]) == ("native", []) and cpu["kernels"].startswith("CPU kernels by")
