@@ -49,7 +49,7 @@ void energy(Points points, Radii radii, View<const T, 4> embedding, View<const b
       const Energy<T> task{points.xy(i, 0), points.xy(i, 1), shrink, claim_circle(i) ? none : low,
                            centers + i * map.depth};
       kernels.energy(tile, discs.patch(i), task, features,
-                     static_cast<std::int32_t>(i - points.offsets(image) + 1), owners.best, owners.label);
+                     static_cast<Label<T>>(i - points.offsets(image) + 1), owners.best, owners.label);
     }
     owners.write(labels, image);
   });

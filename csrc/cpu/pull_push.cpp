@@ -21,65 +21,45 @@ struct Maps {
 
 // What a point brings into the loss.
 struct Term {
-  std::int64_t row, column;  // its pixel
+  std::int64_t image, row, column;  // its pixel
   std::int32_t label;
-  bool candidate;  // on an instance and on a valid pixel
-  double pull, push;  // weight of one pixel
+  bool used;                // on an instance, on a valid pixel, and with a pixel to pull
+  std::int64_t pulls = 0, pushes = 0;  // pixels of its circle
+  double pull = 0, push = 0;           // weight of one
 };
 
 std::int64_t nearest_pixel(double position, std::int64_t pixels) {
   return static_cast<std::int64_t>(clamped(std::nearbyint(position), 0.0, static_cast<double>(pixels - 1)));
 }
 
-Term term_at(double x, double y, const Maps& maps, std::int64_t image) {
-  const std::int64_t row = nearest_pixel(y, maps.labels.size[1]), column = nearest_pixel(x, maps.labels.size[2]);
-  const std::int32_t label = maps.labels(image, row, column);
-  return {row, column, label, label > 0 && maps.valid(image, row, column), 0, 0};
-}
-
-// Valid pixels of a circle that share the point's label, and the others.
-struct Counts {
-  std::int64_t pull = 0, push = 0;
-};
-
-Counts count(const Patch& patch, std::int32_t label, const Maps& maps, std::int64_t image) {
-  Counts counts;
-  for (int y = 0; y < patch.height; ++y) {
-    const std::int32_t* labels = &maps.labels(image, patch.top + y, 0);
-    const bool* valid = &maps.valid(image, patch.top + y, 0);
-    std::int32_t pull = 0, all = 0;
-    for (std::int32_t x = patch.spans[y].first; x < patch.spans[y].last; ++x) {
-      all += valid[x];
-      pull += valid[x] & (labels[x] == label);
-    }
-    counts.pull += pull;
-    counts.push += all - pull;
-  }
-  return counts;
-}
-
-// The terms of all points; weights are set for candidates with a pixel to pull, and 0 for all others.
-std::vector<Term> terms_of(const Points& points, const Discs& discs, const Maps& maps, int threads) {
-  std::vector<Term> terms(points.xy.size[0]);
-  const std::int64_t images = maps.labels.size[0];
-  for (std::int64_t image = 0; image < images; ++image) {
-    const std::int64_t first = points.offsets(image), last = points.offsets(image + 1);
-    parallel_for(last - first, threads, 16, [&](std::int64_t index, int) {
-      Term& term = terms[first + index];
-      term = term_at(points.xy(first + index, 0), points.xy(first + index, 1), maps, image);
-      if (!term.candidate) return;
-      const Counts counts = count(discs.patch(first + index), term.label, maps, image);
-      term.candidate = counts.pull > 0;
-      term.pull = 1.0 / std::max<std::int64_t>(counts.pull, 1);
-      term.push = counts.push > 0 ? 1.0 / counts.push : 0;
-    });
-    const auto kept = std::count_if(&terms[first], &terms[last], [](const Term& term) { return term.candidate; });
-    for (std::int64_t i = first; i < last; ++i) {
-      terms[i].pull /= std::max<double>(kept, 1) * images;
-      terms[i].push /= std::max<double>(kept, 1) * images;
+// Terms whose pixels are still to be counted.
+std::vector<Term> terms_of(const Points& points, const Maps& maps) {
+  std::vector<Term> terms;
+  terms.reserve(points.xy.size[0]);
+  for (std::int64_t image = 0; image < maps.labels.size[0]; ++image) {
+    for (std::int64_t i = points.offsets(image); i < points.offsets(image + 1); ++i) {
+      const std::int64_t row = nearest_pixel(points.xy(i, 1), maps.labels.size[1]);
+      const std::int64_t column = nearest_pixel(points.xy(i, 0), maps.labels.size[2]);
+      const std::int32_t label = maps.labels(image, row, column);
+      terms.push_back({image, row, column, label, label > 0 && maps.valid(image, row, column)});
     }
   }
   return terms;
+}
+
+// Each image's loss is the mean over its used points, the batch's the mean over images.
+void set_weights(std::vector<Term>& terms, std::int64_t images) {
+  std::vector<std::int64_t> used(images);
+  for (Term& term : terms) {
+    term.used = term.pulls > 0;
+    used[term.image] += term.used;
+  }
+  for (Term& term : terms) {
+    if (!term.used) continue;
+    const double share = 1.0 / (used[term.image] * images);
+    term.pull = share / term.pulls;
+    term.push = term.pushes > 0 ? share / term.pushes : 0;
+  }
 }
 
 // Memory of one thread.
@@ -90,7 +70,9 @@ struct Workspace {
 
   Workspace(const FeatureMap<T>& map)
       : features(tile_numbers(map.depth)), gradient(tile_numbers(map.depth)), scratch(map.scratch_size()),
-        labels(tile_numbers()) {}
+        labels(tile_numbers()) {
+    std::fill_n(labels.data.get(), tile_numbers(), kInvalid);
+  }
 };
 
 template <class T>
@@ -99,26 +81,25 @@ class PullPushLoss {
   PullPushLoss(const Points& points, const Discs& discs, const FeatureMap<T>& map, const Maps& maps,
                const PullPush<T>& settings, bool need_gradient, int threads)
       : discs_(discs), map_(map), maps_(maps), settings_(settings), threads_(threads),
-        terms_(terms_of(points, discs, maps, threads)),
-        circles_(points, discs, candidates(), maps.labels.size[1], maps.labels.size[2]),
+        terms_(terms_of(points, maps)), circles_(points, discs, candidates(), maps.labels.size[1], maps.labels.size[2]),
         kernels_(tile_kernels<T>(map.depth)), centers_(terms_.size() * map.depth),
         center_gradients_(need_gradient ? circles_.circle.size() * map.depth : 0),
         gradient_(need_gradient ? circles_.images * map.image_size() : 0), need_gradient_(need_gradient) {
     std::fill_n(center_gradients_.data.get(), need_gradient ? circles_.circle.size() * map.depth : 0, T{0});
     std::fill_n(gradient_.data.get(), need_gradient ? circles_.images * map.image_size() : 0, T{0});
-    read_centers(points);
+    for (int i = 0; i < usable_threads(threads); ++i) workspaces_.emplace_back(map_);
+    count_pixels();
+    read_centers();
   }
 
   double run() {
-    std::vector<Workspace<T>> workspaces;
-    for (int i = 0; i < usable_threads(threads_); ++i) workspaces.emplace_back(map_);
     std::vector<double> losses(circles_.images * circles_.rows);
     const std::int64_t apart = rows_apart();
     for (std::int64_t turn = 0; turn < apart; ++turn) {
       const std::int64_t rows = (circles_.rows - turn + apart - 1) / apart;
       parallel_for(circles_.images * std::max<std::int64_t>(rows, 0), threads_, 1, [&](std::int64_t job, int thread) {
         const std::int64_t row = job / rows * circles_.rows + turn + job % rows * apart;
-        losses[row] = row_of_tiles(row, workspaces[thread]);
+        losses[row] = row_of_tiles(row, workspaces_[thread]);
       });
     }
     if (need_gradient_) spread_centers();
@@ -130,9 +111,10 @@ class PullPushLoss {
   void write_gradient(const View<T, 4>& out) const {
     parallel_for(out.size[0] * out.size[2], threads_, 16, [&](std::int64_t line, int) {
       const std::int64_t image = line / out.size[2], y = line % out.size[2];
-      const T* in = gradient_ + line * out.size[3] * map_.depth;
       for (std::int64_t d = 0; d < out.size[1]; ++d) {
-        for (std::int64_t x = 0; x < out.size[3]; ++x) out(image, d, y, x) = in[x * map_.depth + d];
+        const T* in = gradient_ + line * out.size[3] * map_.depth + d;
+        T* to = &out(image, d, y, 0);
+        for (std::int64_t x = 0; x < out.size[3]; ++x) to[x * out.stride[3]] = in[x * map_.depth];
       }
     });
   }
@@ -140,18 +122,40 @@ class PullPushLoss {
  private:
   std::vector<char> candidates() const {
     std::vector<char> keep;
-    for (const Term& term : terms_) keep.push_back(term.candidate);
+    for (const Term& term : terms_) keep.push_back(term.used);
     return keep;
   }
 
-  void read_centers(const Points& points) {
-    for (std::int64_t image = 0; image < circles_.images; ++image) {
-      const std::int64_t first = points.offsets(image);
-      parallel_for(points.offsets(image + 1) - first, threads_, 64, [&](std::int64_t index, int) {
-        const Term& term = terms_[first + index];
-        if (term.candidate) map_.read(image, term.column, term.row, centers_ + (first + index) * map_.depth);
-      });
+  void count_pixels() {
+    std::vector<Counts> counts(circles_.circle.size());  // per entry
+    parallel_for(circles_.tiles(), threads_, 4, [&](std::int64_t index, int thread) {
+      if (circles_.empty(index)) return;
+      const Tile<T> tile = tile_with_labels(index, workspaces_[thread]);
+      for (std::int64_t entry = circles_.start[index]; entry < circles_.start[index + 1]; ++entry) {
+        const std::int64_t i = circles_.circle[entry];
+        counts[entry] = kernels_.count(tile, discs_.patch(i), workspaces_[thread].labels, terms_[i].label);
+      }
+    });
+    for (std::size_t entry = 0; entry < counts.size(); ++entry) {
+      terms_[circles_.circle[entry]].pulls += counts[entry].pull;
+      terms_[circles_.circle[entry]].pushes += counts[entry].push;
     }
+    set_weights(terms_, circles_.images);
+  }
+
+  void read_centers() {
+    parallel_for(terms_.size(), threads_, 64, [&](std::int64_t i, int) {
+      const Term& term = terms_[i];
+      if (term.used) map_.read(term.image, term.column, term.row, centers_ + i * map_.depth);
+    });
+  }
+
+  Tile<T> tile_with_labels(std::int64_t index, Workspace<T>& workspace) const {
+    const Tile<T> tile = map_.tile(circles_.row(index), circles_.column(index), workspace.scratch);
+    const std::int64_t image = circles_.image(index);
+    kernels_.labels(tile, &maps_.labels(image, 0, 0), &maps_.valid(image, 0, 0), maps_.labels.size[2],
+                    workspace.labels);
+    return tile;
   }
 
   // Rows of tiles this far apart share no cell.
@@ -179,14 +183,18 @@ class PullPushLoss {
 
   double tile_loss(std::int64_t index, Workspace<T>& workspace) {
     const std::int64_t image = circles_.image(index);
-    const Tile<T> tile = map_.tile(circles_.row(index), circles_.column(index), workspace.scratch);
+    const Tile<T> tile = tile_with_labels(index, workspace);
     kernels_.features(tile, map_.image(image), workspace.features);
-    copy_labels(tile, image, workspace.labels);
     T* gradient = need_gradient_ ? workspace.gradient.data.get() : nullptr;
     if (gradient) std::fill_n(gradient, tile.height * kTile * map_.depth, T{0});
     double loss = 0;
     for (std::int64_t entry = circles_.start[index]; entry < circles_.start[index + 1]; ++entry) {
       const std::int64_t i = circles_.circle[entry];
+      if (entry + 2 < circles_.start[index + 1]) {
+        discs_.prefetch(circles_.circle[entry + 2]);
+        __builtin_prefetch(centers_ + circles_.circle[entry + 2] * map_.depth);
+      }
+      if (!terms_[i].used) continue;
       PullPush<T> task = settings_;
       task.label = terms_[i].label;
       task.pull = static_cast<T>(terms_[i].pull);
@@ -199,28 +207,17 @@ class PullPushLoss {
     return loss;
   }
 
-  void copy_labels(const Tile<T>& tile, std::int64_t image, std::int32_t* out) const {
-    for (int y = 0; y < tile.height; ++y) {
-      const std::int32_t* labels = &maps_.labels(image, tile.top + y, tile.left);
-      const bool* valid = &maps_.valid(image, tile.top + y, tile.left);
-      for (int x = 0; x < tile.width; ++x) out[y * kTile + x] = valid[x] ? labels[x] : kInvalid;
-    }
-  }
-
   // The points' own part of the gradient, through the centre features.
   void spread_centers() {
     std::vector<T> sums(terms_.size() * map_.depth);
-    std::vector<std::int64_t> image(terms_.size(), -1);
-    for (std::int64_t tile = 0; tile < circles_.tiles(); ++tile) {
-      for (std::int64_t entry = circles_.start[tile]; entry < circles_.start[tile + 1]; ++entry) {
-        const std::int64_t i = circles_.circle[entry];
-        image[i] = circles_.image(tile);
-        for (int d = 0; d < map_.depth; ++d) sums[i * map_.depth + d] += center_gradients_[entry * map_.depth + d];
-      }
+    for (std::size_t entry = 0; entry < circles_.circle.size(); ++entry) {
+      T* sum = &sums[circles_.circle[entry] * map_.depth];
+      for (int d = 0; d < map_.depth; ++d) sum[d] += center_gradients_[entry * map_.depth + d];
     }
     for (std::size_t i = 0; i < terms_.size(); ++i) {
-      if (image[i] < 0) continue;
-      map_.spread(&sums[i * map_.depth], terms_[i].column, terms_[i].row, gradient_ + image[i] * map_.image_size());
+      const Term& term = terms_[i];
+      if (!term.used) continue;
+      map_.spread(&sums[i * map_.depth], term.column, term.row, gradient_ + term.image * map_.image_size());
     }
   }
 
@@ -229,12 +226,13 @@ class PullPushLoss {
   const Maps maps_;
   const PullPush<T> settings_;
   const int threads_;
-  const std::vector<Term> terms_;
+  std::vector<Term> terms_;
   const TileCircles circles_;
   const TileKernels<T> kernels_;
   Buffer<T> centers_;           // (N, depth)
   Buffer<T> center_gradients_;  // (entries of circles_, depth)
   Buffer<T> gradient_;          // (B, h, w, depth)
+  std::vector<Workspace<T>> workspaces_;
   const bool need_gradient_;
 };
 

@@ -19,12 +19,14 @@ template <>
 struct Simd<float> {
   typedef float Vec __attribute__((vector_size(32)));
   typedef std::int32_t Int __attribute__((vector_size(32)));
+  typedef float Unaligned __attribute__((vector_size(32), aligned(4), may_alias));
 };
 
 template <>
 struct Simd<double> {
   typedef double Vec __attribute__((vector_size(32)));
   typedef std::int64_t Int __attribute__((vector_size(32)));
+  typedef double Unaligned __attribute__((vector_size(32), aligned(8), may_alias));
 };
 
 template <class T>
@@ -36,15 +38,26 @@ constexpr int kLanes = 32 / sizeof(T);
 
 template <class T>
 CROWDSEG_HD Vec<T> load(const T* from) {
-  Vec<T> lanes;
-  std::memcpy(&lanes, from, sizeof lanes);
-  return lanes;
+  return *reinterpret_cast<const typename Simd<T>::Unaligned*>(from);
 }
 
 template <class T>
 CROWDSEG_HD void store(T* to, Vec<T> lanes) {
-  std::memcpy(to, &lanes, sizeof lanes);
+  *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = lanes;
 }
+
+CROWDSEG_HD Int<float> load(const std::int32_t* from) {
+  Int<float> lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+CROWDSEG_HD Int<double> load(const std::int64_t* from) {
+  Int<double> lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+CROWDSEG_HD void store(std::int32_t* to, Int<float> lanes) { std::memcpy(to, &lanes, sizeof lanes); }
+CROWDSEG_HD void store(std::int64_t* to, Int<double> lanes) { std::memcpy(to, &lanes, sizeof lanes); }
 
 template <class T>
 CROWDSEG_HD Vec<T> splat(T value) {
@@ -63,13 +76,22 @@ CROWDSEG_HD Vec<float> select(Int<float> choose, Vec<float> a, Vec<float> b) { r
 CROWDSEG_HD Vec<double> select(Int<double> choose, Vec<double> a, Vec<double> b) { return choose ? a : b; }
 
 // Labels, one per lane.
-CROWDSEG_HD Int<float> load_labels(const std::int32_t* from, float) {
-  Int<float> lanes;
-  std::memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
+CROWDSEG_HD Int<float> load_labels(const std::int32_t* from, float) { return load(from); }
 CROWDSEG_HD Int<double> load_labels(const std::int32_t* from, double) {
   return Int<double>{from[0], from[1], from[2], from[3]};
+}
+
+// All bits set in the lanes whose flag is.
+CROWDSEG_HD Int<float> load_flags(const bool* from) {
+#ifdef __AVX2__
+  std::int64_t bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  return (Int<float>)_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)) != 0;
+#else
+  Int<float> lanes;
+  for (int i = 0; i < kLanes<float>; ++i) lanes[i] = -from[i];
+  return lanes;
+#endif
 }
 
 // a * b + c, in one rounding where the processor has it.

@@ -1,6 +1,8 @@
 // The inner loops over one tile of an image, compiled once per instruction set and chosen at run time.
 #pragma once
 
+#include <type_traits>
+
 #include "math/circle.h"
 
 namespace crowdseg {
@@ -14,8 +16,10 @@ template <class T>
 struct BandTable {
   const std::int32_t* first;   // per pixel: its first cell
   const T* weights;            // per pixel: the weights of `length` cells from there
-  const std::int32_t* pixels;  // per cell, two numbers: the first pixel whose band holds it, and the one after the last
   int length;
+  const Span* pixels;              // per cell: the pixels whose bands hold it
+  const std::int64_t* cell_start;  // per cell: where the weights that those pixels give it begin
+  const T* cell_weights;
 };
 
 // A tile of the feature map F. Pixels and cells are `depth` numbers each, padded with zeros to whole vectors.
@@ -36,6 +40,11 @@ struct Patch {
   int height;
 };
 
+// Pixels of a circle in a tile: to pull, to push.
+struct Counts {
+  std::int32_t pull, push;
+};
+
 // Circle n of a tile in the pull/push loss.
 template <class T>
 struct PullPush {
@@ -44,6 +53,10 @@ struct PullPush {
   T near, far, rounding;
   const T* center;  // (depth,)
 };
+
+// A whole number as wide as a T, so that lanes of both go together.
+template <class T>
+using Label = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
 // Circle n of a tile in the energy masks.
 template <class T>
@@ -62,15 +75,20 @@ struct TileKernels {
   void (*features)(const Tile<T>&, const T* embedding, T* features);
   // The transpose: adds to the embedding's gradient.
   void (*spread)(const Tile<T>&, const T* gradient, T* embedding_gradient);
+  // The tile's part of maps of an image, `row_pixels` in a row: its labels, kInvalid where not valid.
+  void (*labels)(const Tile<T>&, const std::int32_t* labels, const bool* valid, std::int64_t row_pixels,
+                 std::int32_t* out);
+  // How many pixels of a circle have a label, and how many others are valid.
+  Counts (*count)(const Tile<T>&, const Patch&, const std::int32_t* labels, std::int32_t label);
   // The loss of a circle; with `gradient` (of F) adds to it and to `center_gradient` (depth,).
   double (*pull_push)(const Tile<T>&, const Patch&, const PullPush<T>&, const std::int32_t* labels, const T* features,
                       T* gradient, T* center_gradient);
   // Lets circle `index` compete for the pixels: lowers `best` and sets `owner`.
-  void (*energy)(const Tile<T>&, const Patch&, const Energy<T>&, const T* features, std::int32_t index, T* best,
-                 std::int32_t* owner);
+  void (*energy)(const Tile<T>&, const Patch&, const Energy<T>&, const T* features, Label<T> index, T* best,
+                 Label<T>* owner);
   // The same by squared distance.
-  void (*nearest)(const Tile<double>&, const Patch&, double x, double y, std::int32_t index, double* best,
-                  std::int32_t* owner);
+  void (*nearest)(const Tile<double>&, const Patch&, double x, double y, Label<double> index, double* best,
+                  Label<double>* owner);
 };
 
 // Those of the best instruction set that this processor has, for pixels of `depth` numbers.

@@ -59,16 +59,36 @@ TileCircles::TileCircles(const Points& points, const Discs& discs, const std::ve
 
 template <class T>
 AxisBands<T>::AxisBands(std::int64_t pixels, std::int64_t cells, const View<const double, 1>& taps)
-    : axis(axis_of(pixels, cells, taps)), first_(pixels), pixels_(2 * cells, 0), weights_(pixels * axis.length) {
+    : axis(make_axis(pixels, cells, taps.data, taps.size[0])), first_(pixels), pixels_(cells, Span{0, 0}),
+      cell_start_(cells), weights_(pixels * axis.length) {
   std::vector<double> weights(axis.length);
-  for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
-    first_[pixel] = static_cast<std::int32_t>(band(axis, static_cast<double>(pixel), weights.data()));
+  for (std::int32_t pixel = 0; pixel < pixels; ++pixel) {
+    first_[pixel] = static_cast<std::int32_t>(band(axis, pixel, weights.data()));
     std::copy(weights.begin(), weights.end(), &weights_[pixel * axis.length]);
     for (std::int32_t cell = first_[pixel]; cell < first_[pixel] + axis.length; ++cell) {
-      if (pixels_[2 * cell + 1] == 0) pixels_[2 * cell] = static_cast<std::int32_t>(pixel);
-      pixels_[2 * cell + 1] = static_cast<std::int32_t>(pixel + 1);
+      if (pixels_[cell].last == 0) pixels_[cell].first = pixel;
+      pixels_[cell].last = pixel + 1;
     }
   }
+  for (std::int32_t cell = 0; cell < cells; ++cell) {
+    cell_start_[cell] = cell_weights_.size();
+    for (std::int32_t pixel = pixels_[cell].first; pixel < pixels_[cell].last; ++pixel) {
+      cell_weights_.push_back(weights_[pixel * axis.length + cell - first_[pixel]]);
+    }
+  }
+}
+
+template <class T>
+std::int64_t AxisBands<T>::at(double position, T* weights) const {
+  position = clamped(position, 0.0, static_cast<double>(axis.pixels - 1));
+  // Between two pixels lies the mix of both, whose bands begin in the same cell or in neighbours.
+  const std::int64_t low = static_cast<std::int64_t>(position), high = std::min(low + 1, axis.pixels - 1);
+  const T fraction = static_cast<T>(position - low);
+  const T *before = &weights_[low * axis.length], *after = &weights_[high * axis.length];
+  const int shift = first_[high] - first_[low];
+  for (int k = 0; k < axis.length; ++k) weights[k] = (1 - fraction) * before[k];
+  for (int k = 0; k + shift < axis.length; ++k) weights[k + shift] += fraction * after[k];
+  return first_[low];
 }
 
 template <class T>
@@ -76,14 +96,13 @@ FeatureMap<T>::FeatureMap(const View<const T, 4>& embedding, std::int64_t height
                           const View<const double, 1>& taps, int threads)
     : depth(static_cast<int>((embedding.size[1] * sizeof(T) + 31) / 32 * 32 / sizeof(T))),
       rows(height, embedding.size[2], taps), columns(width, embedding.size[3], taps), embedding_(embedding),
-      reader_(height, width, embedding.size[2], embedding.size[3], taps), cells_(embedding.size[0] * image_size()) {
+      cells_(embedding.size[0] * image_size()) {
   const std::int64_t channels = embedding.size[1], cell_rows = embedding.size[2], cell_columns = embedding.size[3];
   parallel_for(embedding.size[0] * cell_rows, threads, 16, [&](std::int64_t line, int) {
-    T* out = cells_ + line * cell_columns * depth;
-    const T* in = &embedding(line / cell_rows, 0, line % cell_rows, 0);
-    for (std::int64_t x = 0; x < cell_columns; ++x, out += depth, in += embedding.stride[3]) {
-      for (std::int64_t d = 0; d < channels; ++d) out[d] = in[d * embedding.stride[1]];
-      for (std::int64_t d = channels; d < depth; ++d) out[d] = 0;
+    for (std::int64_t d = 0; d < depth; ++d) {
+      T* out = cells_ + line * cell_columns * depth + d;
+      const T* in = d < channels ? &embedding(line / cell_rows, d, line % cell_rows, 0) : nullptr;
+      for (std::int64_t x = 0; x < cell_columns; ++x) out[x * depth] = in ? in[x * embedding.stride[3]] : 0;
     }
   });
 }
@@ -109,20 +128,34 @@ Tile<T> FeatureMap<T>::tile(std::int64_t row, std::int64_t column, T* scratch) c
   return tile;
 }
 
+// Calls visit(where a cell begins in an image's numbers, its weight) for the cells that make F at (x, y).
+template <class T>
+template <class Visit>
+void FeatureMap<T>::visit(double x, double y, const Visit& visit) const {
+  static thread_local std::vector<T> along, across;
+  along.resize(rows.axis.length);
+  across.resize(columns.axis.length);
+  const std::int64_t top = rows.at(y, along.data()), left = columns.at(x, across.data());
+  for (int row = 0; row < rows.axis.length; ++row) {
+    for (int column = 0; column < columns.axis.length; ++column) {
+      visit(((top + row) * columns.axis.cells + left + column) * depth, along[row] * across[column]);
+    }
+  }
+}
+
 template <class T>
 void FeatureMap<T>::read(std::int64_t index, double x, double y, T* out) const {
+  const T* cells = image(index);
   std::fill_n(out, depth, T{0});
-  reader_.visit(x, y, [&](std::int64_t row, std::int64_t column, double weight) {
-    const T* cell = image(index) + (row * columns.axis.cells + column) * depth;
-    for (int d = 0; d < depth; ++d) out[d] += static_cast<T>(weight) * cell[d];
+  visit(x, y, [&](std::int64_t cell, T weight) {
+    for (int d = 0; d < depth; ++d) out[d] += weight * cells[cell + d];
   });
 }
 
 template <class T>
 void FeatureMap<T>::spread(const T* values, double x, double y, T* gradient) const {
-  reader_.visit(x, y, [&](std::int64_t row, std::int64_t column, double weight) {
-    T* cell = gradient + (row * columns.axis.cells + column) * depth;
-    for (int d = 0; d < depth; ++d) cell[d] += static_cast<T>(weight) * values[d];
+  visit(x, y, [&](std::int64_t cell, T weight) {
+    for (int d = 0; d < depth; ++d) gradient[cell + d] += weight * values[d];
   });
 }
 

@@ -30,6 +30,8 @@ class Discs {
     const Box& box = boxes_[circle];
     return {spans_.data() + box.spans, box.rows.first, box.rows.last - box.rows.first};
   }
+  // Asks for a patch that is soon to be used.
+  void prefetch(std::int64_t circle) const { __builtin_prefetch(spans_.data() + boxes_[circle].spans); }
   // Rows and columns that hold the circle's pixels.
   Span rows(std::int64_t circle) const { return boxes_[circle].rows; }
   Span columns(std::int64_t circle) const { return boxes_[circle].columns; }
@@ -81,28 +83,24 @@ template <class T>
 class TileOwners {
  public:
   alignas(32) T best[kTile * kTile + kPadding];
-  alignas(32) std::int32_t label[kTile * kTile + kPadding];  // 0 for nobody
+  alignas(32) Label<T> label[kTile * kTile + kPadding];  // 0 for nobody
 
   explicit TileOwners(const Tile<T>& tile) : tile_(tile) {
     std::fill_n(best, tile.height * kTile + kPadding, std::numeric_limits<T>::infinity());
-    std::fill_n(label, tile.height * kTile + kPadding, 0);
+    std::fill_n(label, tile.height * kTile + kPadding, Label<T>{0});
   }
 
   // Into the tile's part of a map (B, H, W).
   void write(const View<std::int32_t, 3>& labels, std::int64_t image) const {
     for (int y = 0; y < tile_.height; ++y) {
-      std::copy_n(label + y * kTile, tile_.width, &labels(image, tile_.top + y, tile_.left));
+      std::int32_t* out = &labels(image, tile_.top + y, tile_.left);
+      for (int x = 0; x < tile_.width; ++x) out[x] = static_cast<std::int32_t>(label[y * kTile + x]);
     }
   }
 
  private:
   const Tile<T>& tile_;
 };
-
-inline Axis axis_of(std::int64_t pixels, std::int64_t cells, const View<const double, 1>& taps) {
-  const int kernel_size = static_cast<int>(taps.size[0]);
-  return {pixels, cells, taps.data, kernel_size, band_length(pixels, cells, kernel_size)};
-}
 
 // The bands of all pixels of one axis.
 template <class T>
@@ -111,13 +109,19 @@ class AxisBands {
   AxisBands(std::int64_t pixels, std::int64_t cells, const View<const double, 1>& taps);
 
   const Axis axis;
-  BandTable<T> table() const { return {first_.data(), weights_.data(), pixels_.data(), axis.length}; }
+  BandTable<T> table() const {
+    return {first_.data(), weights_.data(), axis.length, pixels_.data(), cell_start_.data(), cell_weights_.data()};
+  }
+  // F at `position` as the sum of weights[k] times cell first + k, k < axis.length; returns first.
+  std::int64_t at(double position, T* weights) const;
   // Cells that the bands of pixels from to to - 1 hold: first, and one after the last.
   Span cells(std::int64_t from, std::int64_t to) const { return {first_[from], first_[to - 1] + axis.length}; }
 
  private:
-  std::vector<std::int32_t> first_, pixels_;
-  std::vector<T> weights_;
+  std::vector<std::int32_t> first_;
+  std::vector<Span> pixels_;
+  std::vector<std::int64_t> cell_start_;
+  std::vector<T> weights_, cell_weights_;
 };
 
 // Reads F at any position: which cells of the embedding, and with what weights.
@@ -125,12 +129,15 @@ class BandReader {
  public:
   BandReader(std::int64_t height, std::int64_t width, std::int64_t rows, std::int64_t columns,
              const View<const double, 1>& taps)
-      : rows_(axis_of(height, rows, taps)), columns_(axis_of(width, columns, taps)) {}
+      : rows_(make_axis(height, rows, taps.data, taps.size[0])),
+        columns_(make_axis(width, columns, taps.data, taps.size[0])) {}
 
   // Calls visit(row, column, weight) for each cell that F at (x, y) is a sum of.
   template <class Visit>
   void visit(double x, double y, const Visit& visit) const {
-    std::vector<double> along(rows_.length), across(columns_.length);
+    static thread_local std::vector<double> along, across;
+    along.resize(rows_.length);
+    across.resize(columns_.length);
     const std::int64_t top = band(rows_, y, along.data()), left = band(columns_, x, across.data());
     for (int row = 0; row < rows_.length; ++row) {
       for (int column = 0; column < columns_.length; ++column) {
@@ -165,8 +172,10 @@ class FeatureMap {
   const AxisBands<T> rows, columns;
 
  private:
+  template <class Visit>
+  void visit(double x, double y, const Visit& visit) const;
+
   View<const T, 4> embedding_;
-  BandReader reader_;
   Buffer<T> cells_;
 };
 
