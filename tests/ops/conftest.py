@@ -68,8 +68,8 @@ def emulated_stream() -> Any:
     memory: list[Tensor] = []
 
     def allocate(size: int) -> int:
-        memory.append(torch.full((size + 256,), 0xFF, dtype=torch.uint8))
-        return (memory[-1].data_ptr() + 255) // 256 * 256
+        memory.append(torch.full((size,), 0xFF, dtype=torch.uint8))
+        return memory[-1].data_ptr()
 
     return SimpleNamespace(handle=0, index=0, allocate=allocate)
 
