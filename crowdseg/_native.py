@@ -139,7 +139,11 @@ def attach(op: Any, reference: Callable[..., Any], native: Callable[..., Any]) -
     """Registers with a custom operator what runs ``native`` where the kernels are there and wanted."""
 
     def run_on(device: str) -> None:
-        op.register_kernel(device)(lambda *args: (native if backend(device) == "native" else reference)(*args))
+        def kernel(*args: Any) -> Any:
+            with torch.cuda.device_of(args[0]):  # among several GPUs, that of the tensors; nothing elsewhere
+                return (native if backend(device) == "native" else reference)(*args)
+
+        op.register_kernel(device)(kernel)
 
     for device in KERNELS:
         run_on(device)

@@ -6,7 +6,7 @@ namespace crowdseg {
 template <class T>
 void center_features(Points points, View<const T, 4> embedding, std::int64_t height, std::int64_t width, Taps taps,
                      View<T, 2> out, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const Size cells{embedding.size[2], embedding.size[3]};
   read_points(stream, points, point_bands(stream, points, false, {height, width}, cells, taps), embedding, out);
 }
@@ -14,7 +14,7 @@ void center_features(Points points, View<const T, 4> embedding, std::int64_t hei
 template <class T>
 void center_features_backward(Points points, View<const T, 2> grad, std::int64_t height, std::int64_t width, Taps taps,
                               View<T, 4> out, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const Bands2 bands = point_bands(stream, points, false, {height, width}, {out.size[2], out.size[3]}, taps);
   gather_gradients<T>(stream, points, bands, {grad}, {}, out);
 }

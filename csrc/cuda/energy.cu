@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, 3) label_pixels(Work<T> work) {
 template <class T>
 void energy(Points points, Radii radii, View<const T, 4> embedding, View<const bool, 1> claim_circle, Taps taps,
             double geometry_weight, double threshold, Labels labels, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const Size image{labels.size[1], labels.size[2]}, cells{embedding.size[2], embedding.size[3]};
   const Tiling tiling{labels.size[0], image.height, image.width};
   const Depth<T> depth(embedding.size[1], tiling);

@@ -35,7 +35,7 @@ __global__ void label_pixels(Circles circles, Districts districts, Labels labels
 }  // namespace
 
 void exclusion(Points points, Radii radii, Labels labels, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const Tiling tiling{labels.size[0], labels.size[1], labels.size[2]};
   const Circles circles{points, radii};
   const Districts districts = find_districts(stream, tiling, points, circles);

@@ -26,23 +26,8 @@ inline void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
 
-// Makes a stream's device the current one while it lives.
-class OnDevice {
- public:
-  explicit OnDevice(const Stream& stream) {
-    check(cudaGetDevice(&before_));
-    if (before_ != stream.device) check(cudaSetDevice(stream.device));
-    now_ = stream.device;
-  }
-  ~OnDevice() {
-    if (before_ != now_) cudaSetDevice(before_);
-  }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
- private:
-  int before_ = 0, now_ = 0;
-};
+// Every driver's first word. Python has made the same device torch's current one, and puts that back.
+inline void use_device(const Stream& stream) { check(cudaSetDevice(stream.device)); }
 
 struct Blocks {
   std::int64_t x, y = 1;

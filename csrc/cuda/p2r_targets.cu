@@ -121,7 +121,7 @@ __global__ void write_targets(Work<T> work) {
 template <class T>
 void p2r_targets(Points points, View<const T, 3> logits, std::int64_t stride, double min_radius, double max_radius,
                  double point_cost, double class_cost, View<T, 3> targets, Labels owners, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const std::int64_t count = points.xy.size[0];
   const Tiling tiling{logits.size[0], logits.size[1], logits.size[2]};
   const Regions regions{take_filled<Ordered>(stream, count, 0), take_filled<Ordered>(stream, count, 0xff),

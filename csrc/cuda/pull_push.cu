@@ -239,7 +239,7 @@ template <class T>
 void pull_push(Points points, Radii radii, View<const T, 4> embedding, View<const std::int32_t, 3> labels,
                View<const bool, 3> valid, Taps taps, double near, double far, double rounding, View<T, 1> loss,
                View<T, 4> grad, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const std::int64_t count = points.xy.size[0], images = labels.size[0];
   const Size image{labels.size[1], labels.size[2]}, cells{embedding.size[2], embedding.size[3]};
   const Tiling tiling{images, image.height, image.width};

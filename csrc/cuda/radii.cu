@@ -186,7 +186,7 @@ __global__ void search(Work work, double min_radius, double max_radius, View<dou
 }  // namespace
 
 void radii(Points points, double min_radius, double max_radius, View<double, 1> out, Stream stream) {
-  const OnDevice device(stream);
+  use_device(stream);
   const std::int64_t count = points.xy.size[0], images = points.offsets.size[0] - 1;
   if (count == 0) return;
   Work work{points};
