@@ -127,7 +127,7 @@ def _settings() -> dict[str, str | int | None]:
     return {
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "instructions of the CPU kernels": getattr(cpu, "isa", lambda: None)(),
+        "instructions of the CPU kernels": None if cpu is None else cpu.isa(),
         "instructions of torch": torch.backends.cpu.get_cpu_capability().lower(),
         **{name: os.environ.get(name) for name in VARIABLES},
     }
