@@ -40,14 +40,15 @@ __device__ void read_pixels(const View<const T, 4>& embedding, const Bands2& pix
   for (int c = 0; c < kChannels<T>; ++c) features[c] = 0;
   for (int batch = rows.begin(tile.top); batch < last; batch += kBatch) {
     T sum[kRows] = {};
-    const T* cells = &embedding(tile.image, there ? first + channel : 0, batch + part, columns.begin(x));
-    for (int k = 0; there && k < columns.axis.length; ++k) {
-      const T weight = static_cast<T>(columns.weights[static_cast<std::int64_t>(x) * columns.axis.length + k]);
+    const int rows_left = last - batch - part;
+    const T* above = &embedding(tile.image, there ? first + channel : 0, batch + part, columns.begin(x));
+    const double* weights = columns.weights + static_cast<std::int64_t>(x) * columns.axis.length;
+    for (int k = 0; there && k < columns.axis.length; ++k, above += embedding.stride[3]) {
+      const T weight = static_cast<T>(weights[k]);
+      const T* cell = above;
 #pragma unroll
-      for (int row = 0; row < kRows; ++row) {
-        if (batch + part + row < last) {
-          sum[row] += weight * cells[row * embedding.stride[2] + k * embedding.stride[3]];
-        }
+      for (int row = 0; row < kRows; ++row, cell += embedding.stride[2]) {
+        if (row < rows_left) sum[row] += weight * *cell;
       }
     }
     __syncthreads();

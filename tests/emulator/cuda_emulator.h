@@ -2,9 +2,12 @@
 // -DCROWDSEG_EMULATED -include this.
 //
 // Blocks run one after another. The threads of a block are fibres, in random order (CROWDSEG_EMULATOR_SEED chooses
-// another); each runs until it waits for others, so that a missing barrier shows as a wrong result. Shared memory
-// starts as 0xff bytes: NaN. A barrier or a warp operation that not all threads reach is an error; a GPU would hang.
+// another), some warps ahead of others; each runs until it waits, so that a missing barrier shows as a wrong result.
+// Shared memory starts as 0xff bytes: NaN. A barrier or a warp operation that not all threads reach is an error; a GPU
+// would hang.
 #pragma once
+
+#undef _FORTIFY_SOURCE  // which takes a jump between fibres for a broken stack
 
 #include <setjmp.h>
 #include <ucontext.h>
@@ -158,19 +161,29 @@ inline void resume(int thread) {
   setcontext(&fibre.context);
 }
 
-inline void run_block(const std::vector<int>& order) {
+// Resumes those threads of the block that do not wait, of all warps or of some. Returns whether there were any.
+inline bool resume_some(const std::vector<int>& order, unsigned some_warps) {
+  bool moved = false;
+  for (int thread : order) {
+    if (!(some_warps >> thread / kLanes % 32 & 1) || fibres[thread].done || waiting(fibres[thread])) continue;
+    moved = true;
+    resume(thread);
+  }
+  return moved;
+}
+
+inline void run_block(const std::vector<int>& order, std::mt19937& random) {
   for (Fibre& fibre : fibres) fibre.started = fibre.done = false, fibre.waits_at = nullptr;
   for (Meeting& warp : warps) warp.size = kLanes, warp.arrived = 0;
   block.size = static_cast<int>(fibres.size()), block.arrived = 0;
   for (const Region& region : shared_memory[running]) std::memset(region.data, 0xff, region.size);
-  for (bool moved = true; moved && failure.empty();) {
-    moved = false;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      if (fibres[order[i]].done || waiting(fibres[order[i]])) continue;
-      moved = true;
-      resume(order[i]);
-    }
-  }
+  // Some warps run ahead of the others, as far as these let them; then some other warps do.
+  unsigned ahead = ~0u;
+  const auto change = [&] { return ahead = static_cast<unsigned>(random()); };
+  const auto go_on = [&] {
+    return resume_some(order, ahead) || resume_some(order, change()) || resume_some(order, ~0u);
+  };
+  while (failure.empty() && go_on()) continue;
   const auto unfinished = [](const Fibre& fibre) { return !fibre.done; };
   if (failure.empty() && std::any_of(fibres.begin(), fibres.end(), unfinished)) {
     failure = "not all threads come to the barrier or warp operation where others wait";
@@ -193,7 +206,7 @@ inline void run(const void* kernel, dim3 grid, int threads, const std::function<
     for (unsigned x = 0; x < grid.x; ++x) {
       blockIdx = dim3(x, y);
       std::shuffle(order.begin(), order.end(), random);
-      run_block(order);
+      run_block(order, random);
       if (!failure.empty()) throw std::runtime_error("emulated kernel: " + failure);
     }
   }

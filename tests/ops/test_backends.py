@@ -74,3 +74,17 @@ def test_an_embedding_finer_than_the_image(scenes):
         expected = results(scene, {})
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_thousands_far_from_a_few():
+    """So many that a tile looks them through in rounds, of which the first have nothing for the tiles on the right."""
+    rng = torch.Generator().manual_seed(0)
+    left = torch.rand(8500, 2, generator=rng, dtype=torch.float64) * 30
+    right = torch.rand(20, 2, generator=rng, dtype=torch.float64) * 30 + torch.tensor([270.0, 0.0])
+    points, size = torch.cat([left, right]), (32, 300)
+    radii = ops.nearest_neighbor_radii(points)
+    labels = ops.exclusion_labels(points, radii, size)
+    with ops.use_backend("torch"):
+        assert torch.equal(radii, ops.nearest_neighbor_radii(points))
+        assert torch.equal(labels, ops.exclusion_labels(points, radii, size))
+    assert labels.max() > 8500
