@@ -7,9 +7,9 @@ namespace {
 // Where bands are wanted: at values (count,) or, where there are none, at 0, 1, 2...
 struct Positions {
   std::int64_t count;
-  const double* values;
-  std::int64_t stride;
-  bool nearest;  // at the pixel nearest to each value
+  const double* values = nullptr;
+  std::int64_t stride = 0;
+  bool nearest = false;  // at the pixel nearest to each value
 
   __device__ double operator()(std::int64_t i, std::int64_t pixels) const {
     if (!values) return static_cast<double>(i);
@@ -17,18 +17,26 @@ struct Positions {
   }
 };
 
-__global__ void make_bands(Positions positions, Bands bands) {
+// The first row of blocks makes those of rows, the second those of columns.
+__global__ void make_bands(Positions rows, Positions columns, Bands2 made) {
+  const Positions& positions = blockIdx.y == 0 ? rows : columns;
+  const Bands& bands = blockIdx.y == 0 ? made.rows : made.columns;
   for (std::int64_t i = global_thread(); i < positions.count; i += global_threads()) {
     double* weights = bands.weights + i * bands.axis.length;
     bands.first[i] = static_cast<std::int32_t>(band(bands.axis, positions(i, bands.axis.pixels), weights));
   }
 }
 
-Bands bands_at(const Stream& stream, const Positions& positions, std::int64_t pixels, std::int64_t cells, Taps taps) {
+Bands take_bands(const Stream& stream, std::int64_t count, std::int64_t pixels, std::int64_t cells, Taps taps) {
   const Axis axis = make_axis(pixels, cells, taps.data, taps.size[0]);
-  const Bands bands{stream.take<std::int32_t>(positions.count), stream.take<double>(positions.count * axis.length),
-                    axis};
-  launch(stream, blocks_for(positions.count), make_bands, positions, bands);
+  return {stream.take<std::int32_t>(count), stream.take<double>(count * axis.length), axis};
+}
+
+Bands2 bands_at(const Stream& stream, const Positions& rows, const Positions& columns, Size image, Size cells,
+                Taps taps) {
+  const Bands2 bands{take_bands(stream, rows.count, image.height, cells.height, taps),
+                     take_bands(stream, columns.count, image.width, cells.width, taps)};
+  launch(stream, {blocks_for(larger(rows.count, columns.count)).x, 2}, make_bands, rows, columns, bands);
   return bands;
 }
 
@@ -140,17 +148,14 @@ __global__ void __launch_bounds__(kThreads, 2)
 }  // namespace
 
 Bands2 pixel_bands(const Stream& stream, Size image, Size cells, Taps taps) {
-  return {bands_at(stream, {image.height, nullptr, 0, false}, image.height, cells.height, taps),
-          bands_at(stream, {image.width, nullptr, 0, false}, image.width, cells.width, taps)};
+  return bands_at(stream, {image.height}, {image.width}, image, cells, taps);
 }
 
 Bands2 point_bands(const Stream& stream, Points points, bool nearest, Size image, Size cells, Taps taps) {
   const View<const double, 2>& xy = points.xy;
-  const auto along = [&](int axis, std::int64_t pixels, std::int64_t cells) {
-    const Positions positions{xy.size[0], xy.data + axis * xy.stride[1], xy.stride[0], nearest};
-    return bands_at(stream, positions, pixels, cells, taps);
-  };
-  return {along(1, image.height, cells.height), along(0, image.width, cells.width)};
+  const Positions x{xy.size[0], xy.data, xy.stride[0], nearest};
+  const Positions y{xy.size[0], xy.data + xy.stride[1], xy.stride[0], nearest};
+  return bands_at(stream, y, x, image, cells, taps);
 }
 
 template <class T>
