@@ -62,8 +62,9 @@ def check_float_map(name: str, tensor: Tensor, dims: str, points: Tensor) -> Non
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """An image size must be ``(H, W)``, both at least 1."""
+    """An image size must be ``(H, W)``, both at least 1, of fewer than 2^31 pixels."""
     require(len(size) == 2 and min(size) >= 1, f"size must be (H, W), both at least 1, got {tuple(size)}")
+    require(size[0] * size[1] < 2**31, f"size {tuple(size)} has 2^31 pixels or more; cut the image into parts")
 
 
 def check_blur(kernel_size: int, sigma: float) -> None:

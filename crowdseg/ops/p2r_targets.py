@@ -7,7 +7,7 @@ from torch import Tensor
 
 from crowdseg import _native
 from crowdseg.ops.batching import Grouped, group_by_image
-from crowdseg.ops.checks import check_clamp, check_float_map, check_points, require
+from crowdseg.ops.checks import check_clamp, check_float_map, check_points, check_size, require
 from crowdseg.ops.circles import Claims
 from crowdseg.ops.precision import compute_dtype
 
@@ -48,6 +48,7 @@ def p2r_targets(
     """
     batch_index = check_points(points, batch_index)
     check_float_map("logits", logits, "B, h, w", points)
+    check_size((logits.shape[1], logits.shape[2]))
     require(stride >= 1, f"stride must be at least 1, got {stride}")
     check_clamp(min_radius, max_radius)
     return _op(logits.detach(), points.detach(), batch_index, stride, min_radius, max_radius, point_cost, class_cost)

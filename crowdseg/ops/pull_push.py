@@ -8,11 +8,11 @@ from torch import Tensor
 
 from crowdseg import _native
 from crowdseg.ops.batching import Grouped, group_by_image, nearest_pixel
-from crowdseg.ops.checks import check_blur, check_clamp, check_float_map, check_map, check_points, require
+from crowdseg.ops.checks import check_blur, check_clamp, check_float_map, check_map, check_points, check_size, require
 from crowdseg.ops.circles import circle_pixels, pick
 from crowdseg.ops.feature_map import Blur, CenterFeatures, Tile, blur_taps, tiles
 from crowdseg.ops.precision import compute_dtype, exact, full_precision
-from crowdseg.ops.radii import nearest_neighbor_radii_native, nearest_neighbor_radii_torch
+from crowdseg.ops.radii import grouped_radii, nearest_neighbor_radii_torch
 
 # Two ways of computing the same F differ by some eps; below that, F - c has no direction.
 ROUNDING = 16
@@ -43,7 +43,7 @@ def pull_push_loss(
     Args:
         embedding: ``(B, D, h, w)`` floats; bfloat16 and float16 are summed in float32.
         points: ``(N, 2)`` floats as (x, y), pixels of the full image; those outside take the nearest pixel's label.
-        labels: ``(B, H, W)`` integers, 0 background; an instance's label is any positive number.
+        labels: ``(B, H, W)`` integers of 32 bits, 0 background; an instance's label is any positive number.
         batch_index: ``(N,)`` the image of each point; None for one image.
         valid: ``(B, H, W)`` bool, False where a pixel says nothing; None for all True.
         threshold, margin: tau and m, in units of the embedding.
@@ -61,6 +61,7 @@ def pull_push_loss(
     check_float_map("embedding", embedding, "B, D, h, w", points)
     check_map("labels", labels, "B, H, W", points)
     require(not labels.is_floating_point(), f"labels must be integers, got {labels.dtype}")
+    check_size((labels.shape[1], labels.shape[2]))
     require(len(labels) == len(embedding), f"labels holds {len(labels)} images, embedding {len(embedding)}")
     if valid is None:
         valid = torch.ones_like(labels, dtype=torch.bool)
@@ -144,16 +145,15 @@ def pull_push_loss_native(
 ) -> tuple[Tensor, Tensor]:
     """The kernel: tile by tile, with nothing of the image's size but labels and the embedding's gradient."""
     grouped = Grouped.of(points, batch_index, len(embedding))
-    radii = nearest_neighbor_radii_native(points, batch_index, min_radius, max_radius)
     wide = embedding.to(compute_dtype(embedding.dtype))
     loss, grad = wide.new_empty(1), wide.new_empty(wide.shape if need_grad else (0, 0, 0, 0))
     _native.run(
         "pull_push",
         points.device,
         grouped,
-        grouped.sort(exact(radii)),
+        grouped_radii(grouped, min_radius, max_radius),
         wide,
-        labels.to(torch.int32).contiguous(),
+        _narrow(labels).contiguous(),
         valid.contiguous(),
         blur_taps(kernel_size, sigma, points.device),
         *_Hinge.bounds(threshold, margin),
@@ -162,6 +162,14 @@ def pull_push_loss_native(
         grad,
     )
     return loss[0], grad.to(embedding.dtype) if need_grad else embedding.new_empty(0)
+
+
+def _narrow(labels: Tensor) -> Tensor:
+    """As int32, which is what the kernel compares."""
+    if labels.dtype == torch.int64:
+        low, high = torch.aminmax(labels)
+        require(max(-low, high) < 2**31, "labels must fit in 32 bits; number the instances anew")
+    return labels.to(torch.int32)
 
 
 class _Circles(NamedTuple):

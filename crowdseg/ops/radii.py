@@ -59,9 +59,14 @@ def _nearest_other(points: np.ndarray) -> np.ndarray:
 def nearest_neighbor_radii_native(points: Tensor, batch_index: Tensor, min_radius: float, max_radius: float) -> Tensor:
     """The kernel: a uniform grid over each image's points."""
     grouped = Grouped.of(points, batch_index)
-    radii = points.new_empty(len(points), dtype=grouped.points.dtype)
-    _native.run("radii", points.device, grouped, min_radius, max_radius, radii)
-    return grouped.restore(radii).to(points.dtype)
+    return grouped.restore(grouped_radii(grouped, min_radius, max_radius)).to(points.dtype)
+
+
+def grouped_radii(grouped: Grouped, min_radius: float, max_radius: float) -> Tensor:
+    """``(N,)`` float64, in the order of ``grouped``."""
+    radii = grouped.points.new_empty(len(grouped.points))
+    _native.run("radii", radii.device, grouped, min_radius, max_radius, radii)
+    return radii
 
 
 _op = torch.library.custom_op("crowdseg::nearest_neighbor_radii", nearest_neighbor_radii_torch, mutates_args=())

@@ -1,5 +1,5 @@
 // What each CPU driver takes. Points are grouped by image; values per point come and go in that order. Maps are contiguous
-// along their rows, embeddings and logits may have any strides. T is float or double. `taps` are the blur's weights.
+// along their rows, embeddings and logits may have any strides; gradients are contiguous. T is float or double. `taps` are the blur's weights.
 #pragma once
 
 #include "math/view.h"

@@ -35,12 +35,11 @@ void energy(Points points, Radii radii, View<const T, 4> embedding, View<const b
   const Buffer<T> centers = centers_of(points, map, threads.count);
   const TileKernels<T> kernels = tile_kernels<T>(map.depth);
   const T low = static_cast<T>(threshold), none = std::numeric_limits<T>::infinity();
-  const std::int64_t scratch_size = map.scratch_size() + tile_numbers(map.depth);
-  Buffer<T> scratch(usable_threads(threads.count) * scratch_size);
+  const std::vector<Workspace<T>> memory = workspaces(map, false, threads.count);
   parallel_for(circles.tiles(), threads.count, 4, [&](std::int64_t index, int thread) {
     const std::int64_t image = circles.image(index);
-    T* features = scratch + thread * scratch_size;
-    const Tile<T> tile = map.tile(circles.row(index), circles.column(index), features + tile_numbers(map.depth));
+    T* features = memory[thread].features;
+    const Tile<T> tile = map.tile(circles.row(index), circles.column(index), memory[thread].scratch);
     TileOwners<T> owners(tile);
     if (!circles.empty(index)) kernels.features(tile, map.image(image), features);
     for (std::int64_t entry = circles.start[index]; entry < circles.start[index + 1]; ++entry) {
@@ -49,7 +48,7 @@ void energy(Points points, Radii radii, View<const T, 4> embedding, View<const b
       const Energy<T> task{points.xy(i, 0), points.xy(i, 1), shrink, claim_circle(i) ? none : low,
                            centers + i * map.depth};
       kernels.energy(tile, discs.patch(i), task, features,
-                     static_cast<Label<T>>(i - points.offsets(image) + 1), owners.best, owners.label);
+                     static_cast<std::int32_t>(i - points.offsets(image) + 1), owners.best, owners.label);
     }
     owners.write(labels, image);
   });

@@ -18,7 +18,7 @@ void exclusion(Points points, Radii radii, Labels labels, Threads threads) {
     for (std::int64_t entry = circles.start[index]; entry < circles.start[index + 1]; ++entry) {
       const std::int64_t i = circles.circle[entry];
       kernels.nearest(tile, discs.patch(i), points.xy(i, 0), points.xy(i, 1),
-                      i - points.offsets(image) + 1, owners.best, owners.label);
+                      static_cast<std::int32_t>(i - points.offsets(image) + 1), owners.best, owners.label);
     }
     owners.write(labels, image);
   });

@@ -1,6 +1,6 @@
 // Chooses among the copies of tile_kernels.cpp.
 #include <cstdlib>
-#include <cstring>
+#include <string>
 
 #include "cpu/tile_kernels.h"
 
@@ -17,29 +17,30 @@ TileKernels<T> tile_kernels(int depth);
 
 namespace {
 
-bool has_avx2() {
+// CROWDSEG_ISA=base does without AVX2, to see what other processors see.
+bool detect_avx2() {
 #ifdef CROWDSEG_AVX2
-  const char* limit = std::getenv("CROWDSEG_ISA");
-  if (limit && std::strcmp(limit, "base") == 0) return false;
+  const char* wanted = std::getenv("CROWDSEG_ISA");
+  if (wanted && std::string(wanted) == "base") return false;
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
   return false;
 #endif
 }
 
-bool use_avx2() {
-  static const bool use = has_avx2();
-  return use;
+bool has_avx2() {
+  static const bool found = detect_avx2();
+  return found;
 }
 
 }  // namespace
 
-const char* instruction_set() { return use_avx2() ? "avx2" : "base"; }
+const char* instruction_set() { return has_avx2() ? "avx2" : "base"; }
 
 template <class T>
 TileKernels<T> tile_kernels(int depth) {
 #ifdef CROWDSEG_AVX2
-  if (use_avx2()) return avx2::tile_kernels<T>(depth);
+  if (has_avx2()) return avx2::tile_kernels<T>(depth);
 #endif
   return base::tile_kernels<T>(depth);
 }

@@ -62,19 +62,6 @@ void set_weights(std::vector<Term>& terms, std::int64_t images) {
   }
 }
 
-// Memory of one thread.
-template <class T>
-struct Workspace {
-  Buffer<T> features, gradient, scratch;
-  Buffer<std::int32_t> labels;
-
-  Workspace(const FeatureMap<T>& map)
-      : features(tile_numbers(map.depth)), gradient(tile_numbers(map.depth)), scratch(map.scratch_size()),
-        labels(tile_numbers()) {
-    std::fill_n(labels.data.get(), tile_numbers(), kInvalid);
-  }
-};
-
 template <class T>
 class PullPushLoss {
  public:
@@ -84,10 +71,10 @@ class PullPushLoss {
         terms_(terms_of(points, maps)), circles_(points, discs, candidates(), maps.labels.size[1], maps.labels.size[2]),
         kernels_(tile_kernels<T>(map.depth)), centers_(terms_.size() * map.depth),
         center_gradients_(need_gradient ? circles_.circle.size() * map.depth : 0),
-        gradient_(need_gradient ? circles_.images * map.image_size() : 0), need_gradient_(need_gradient) {
-    std::fill_n(center_gradients_.data.get(), need_gradient ? circles_.circle.size() * map.depth : 0, T{0});
-    std::fill_n(gradient_.data.get(), need_gradient ? circles_.images * map.image_size() : 0, T{0});
-    for (int i = 0; i < usable_threads(threads); ++i) workspaces_.emplace_back(map_);
+        gradient_(need_gradient ? circles_.images * map.image_size() : 0),
+        workspaces_(workspaces(map, need_gradient, threads)), need_gradient_(need_gradient) {
+    center_gradients_.clear();
+    gradient_.clear();
     count_pixels();
     read_centers();
   }
@@ -111,11 +98,8 @@ class PullPushLoss {
   void write_gradient(const View<T, 4>& out) const {
     parallel_for(out.size[0] * out.size[2], threads_, 16, [&](std::int64_t line, int) {
       const std::int64_t image = line / out.size[2], y = line % out.size[2];
-      for (std::int64_t d = 0; d < out.size[1]; ++d) {
-        const T* in = gradient_ + line * out.size[3] * map_.depth + d;
-        T* to = &out(image, d, y, 0);
-        for (std::int64_t x = 0; x < out.size[3]; ++x) to[x * out.stride[3]] = in[x * map_.depth];
-      }
+      kernels_.separate(gradient_ + line * out.size[3] * map_.depth, map_.depth, static_cast<int>(out.size[1]),
+                        out.size[3], out.stride[1], &out(image, 0, y, 0));
     });
   }
 
@@ -185,7 +169,7 @@ class PullPushLoss {
     const std::int64_t image = circles_.image(index);
     const Tile<T> tile = tile_with_labels(index, workspace);
     kernels_.features(tile, map_.image(image), workspace.features);
-    T* gradient = need_gradient_ ? workspace.gradient.data.get() : nullptr;
+    T* gradient = need_gradient_ ? static_cast<T*>(workspace.gradient) : nullptr;
     if (gradient) std::fill_n(gradient, tile.height * kTile * map_.depth, T{0});
     double loss = 0;
     for (std::int64_t entry = circles_.start[index]; entry < circles_.start[index + 1]; ++entry) {

@@ -1,6 +1,8 @@
 // Compiled once per instruction set: CROWDSEG_ISA names it.
 #include "cpu/tile_kernels.h"
 
+#include <cstring>
+
 #include "cpu/simd.h"
 #include "math/energy.h"
 #include "math/hinge.h"
@@ -17,98 +19,239 @@ struct Depth {
   CROWDSEG_HD int count() const { return kVectors ? kVectors : vectors; }
 };
 
-// Row `out` (count vectors) = the weighted sum of `length` rows.
 template <class T>
-CROWDSEG_HD void weighted_sum(const T* rows, std::int64_t stride, const T* weights, int length, T* out, int count) {
-  const T* end = out + count * kLanes<T>;
-  if (length == 4) {  // stride 4, the network's
-    const Vec<T> a = splat(weights[0]), b = splat(weights[1]), c = splat(weights[2]), d = splat(weights[3]);
-    const T *second = rows + stride, *third = second + stride, *fourth = third + stride;
-    const auto sum = [&](std::int64_t i) {
-      const Vec<T> half = multiply_add(load(second + i), b, load(rows + i) * a);
-      return multiply_add(load(fourth + i), d, multiply_add(load(third + i), c, half));
-    };
-    std::int64_t i = 0;
-    for (; i + 4 * kLanes<T> <= end - out; i += 4 * kLanes<T>) {
-      for (int k = 0; k < 4; ++k) store(out + i + k * kLanes<T>, sum(i + k * kLanes<T>));
+void interleave(const T* in, std::int64_t stride, int rows, std::int64_t columns, int depth, T* out) {
+  std::int64_t x = 0;
+  for (; x + kLanes<T> <= columns; x += kLanes<T>) {
+    for (int row = 0; row < depth; row += kLanes<T>) {
+      Vec<T> block[kLanes<T>];
+      for (int i = 0; i < kLanes<T>; ++i) block[i] = row + i < rows ? load(in + (row + i) * stride + x) : Vec<T>{};
+      transpose<T>(block);
+      for (int i = 0; i < kLanes<T>; ++i) store(out + (x + i) * depth + row, block[i]);
     }
-    for (; i < end - out; i += kLanes<T>) store(out + i, sum(i));
-    return;
   }
-  for (; out < end; out += kLanes<T>, rows += kLanes<T>) {
+  for (; x < columns; ++x) {
+    for (int row = 0; row < depth; ++row) out[x * depth + row] = row < rows ? in[row * stride + x] : 0;
+  }
+}
+
+template <class T>
+void separate(const T* in, int depth, int rows, std::int64_t columns, std::int64_t stride, T* out) {
+  std::int64_t x = 0;
+  for (; x + kLanes<T> <= columns; x += kLanes<T>) {
+    for (int row = 0; row < rows; row += kLanes<T>) {
+      Vec<T> block[kLanes<T>];
+      for (int i = 0; i < kLanes<T>; ++i) block[i] = load(in + (x + i) * depth + row);
+      transpose<T>(block);
+      for (int i = 0; i < smaller(kLanes<T>, rows - row); ++i) store(out + (row + i) * stride + x, block[i]);
+    }
+  }
+  for (; x < columns; ++x) {
+    for (int row = 0; row < rows; ++row) out[row * stride + x] = in[x * depth + row];
+  }
+}
+
+template <class T>
+void read(const Cells<T>& cells, const T* embedding, int depth, T* out) {
+  for (int d = 0; d < depth; d += kLanes<T>) {
     Vec<T> sum{};
-    for (int k = 0; k < length; ++k) sum = multiply_add(load(rows + k * stride), splat(weights[k]), sum);
-    store(out, sum);
+    for (int row = 0; row < cells.rows; ++row) {
+      const T* line = embedding + cells.first + row * cells.row_stride + d;
+      Vec<T> part{};
+      for (int i = 0; i < cells.columns; ++i) part = multiply_add(load(line + i * depth), splat(cells.across[i]), part);
+      sum = multiply_add(part, splat(cells.along[row]), sum);
+    }
+    store(out + d, sum);
+  }
+}
+
+template <class T>
+void spread_point(const Cells<T>& cells, const T* values, int depth, T* out) {
+  for (int d = 0; d < depth; d += kLanes<T>) {
+    const Vec<T> value = load(values + d);
+    for (int row = 0; row < cells.rows; ++row) {
+      const Vec<T> part = value * splat(cells.along[row]);
+      for (int i = 0; i < cells.columns; ++i) {
+        T* cell = out + cells.first + row * cells.row_stride + i * depth + d;
+        store(cell, multiply_add(part, splat(cells.across[i]), load(cell)));
+      }
+    }
+  }
+}
+
+// Calls step(i) for every vector of `size` numbers.
+template <class T, class Step>
+CROWDSEG_HD void for_unrolled(std::int64_t size, const Step& step) {
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes<T> <= size; i += 4 * kLanes<T>) {
+    for (int k = 0; k < 4; ++k) step(i + k * kLanes<T>);
+  }
+  for (; i < size; i += kLanes<T>) step(i);
+}
+
+// Lines of numbers, `stride` apart.
+template <class T>
+struct Lines {
+  T* data;
+  std::int64_t stride;
+  int count;
+};
+
+// Each line of `out` (`size` numbers) = the weighted sum of kTaps pieces of the same line of `in`, `step` apart.
+template <int kTaps, class T>
+CROWDSEG_HD void weighted_sums(Lines<const T> in, std::int64_t step, const T* weights, Lines<T> out, std::int64_t size) {
+  Vec<T> weight[kTaps];
+  for (int k = 0; k < kTaps; ++k) weight[k] = splat(weights[k]);
+  for (int line = 0; line < in.count; ++line) {
+    const T* from = in.data + line * in.stride;
+    T* to = out.data + line * out.stride;
+    for_unrolled<T>(size, [&](std::int64_t i) {
+      Vec<T> sum = load(from + i) * weight[0];
+      for (int k = 1; k < kTaps; ++k) sum = multiply_add(load(from + k * step + i), weight[k], sum);
+      store(to + i, sum);
+    });
+  }
+}
+
+// The same for any number of taps.
+template <class T>
+void weighted_sums(Lines<const T> in, std::int64_t step, const T* weights, int taps, Lines<T> out, std::int64_t size) {
+  // A band's ends may weigh nothing.
+  for (; taps > 1 && weights[taps - 1] == 0; --taps) {}
+  for (; taps > 1 && weights[0] == 0; --taps, ++weights) in.data += step;
+  if (taps == 3) return weighted_sums<3>(in, step, weights, out, size);  // at stride 4, the network's, 3 or 4
+  if (taps == 4) return weighted_sums<4>(in, step, weights, out, size);
+  for (int line = 0; line < in.count; ++line) {
+    for (std::int64_t i = 0; i < size; i += kLanes<T>) {
+      Vec<T> sum{};
+      for (int k = 0; k < taps; ++k) {
+        sum = multiply_add(load(in.data + line * in.stride + k * step + i), splat(weights[k]), sum);
+      }
+      store(out.data + line * out.stride + i, sum);
+    }
+  }
+}
+
+// The rows and columns of cells that a tile's pixels are made of.
+template <class T>
+struct CellRange {
+  std::int32_t top, bottom, left, right;  // half open
+
+  explicit CellRange(const Tile<T>& tile)
+      : top(tile.rows.first[tile.top]), bottom(tile.rows.first[tile.top + tile.height - 1] + tile.rows.length),
+        left(tile.columns.first[tile.left]),
+        right(tile.columns.first[tile.left + tile.width - 1] + tile.columns.length) {}
+};
+
+// Two lines at a time: what both are sums of is loaded once. Weights of line b are counted from line a's first piece.
+template <class T>
+CROWDSEG_HD void two_sums(const T* in, std::int64_t step, const T* a, const T* b, T* out_a, T* out_b, std::int64_t size) {
+  Vec<T> wa[4], wb[4];
+  for (int k = 0; k < 4; ++k) {
+    wa[k] = splat(a[k]);
+    wb[k] = splat(b[k]);
+  }
+  for (std::int64_t i = 0; i < size; i += kLanes<T>) {
+    const Vec<T> first = load(in + i);
+    Vec<T> sum_a = first * wa[0], sum_b = first * wb[0];
+    for (int k = 1; k < 4; ++k) {
+      const Vec<T> next = load(in + k * step + i);
+      sum_a = multiply_add(next, wa[k], sum_a);
+      sum_b = multiply_add(next, wb[k], sum_b);
+    }
+    store(out_a + i, sum_a);
+    store(out_b + i, sum_b);
   }
 }
 
 template <class T>
 void features(const Tile<T>& tile, const T* embedding, T* out) {
-  const int depth = tile.depth, vectors = depth / kLanes<T>;
-  const std::int32_t first = tile.rows.first[tile.top];
-  const std::int32_t end = tile.rows.first[tile.top + tile.height - 1] + tile.rows.length;
-  for (std::int32_t row = first; row < end; ++row) {
-    T* line = tile.scratch + (row - first) * std::int64_t{kTile} * depth;
-    for (int x = 0; x < tile.width; ++x) {
-      const std::int64_t pixel = tile.left + x;
-      const T* cells = embedding + (row * tile.row_cells + tile.columns.first[pixel]) * depth;
-      weighted_sum(cells, depth, tile.columns.weights + pixel * tile.columns.length, tile.columns.length,
-                   line + x * depth, vectors);
+  const CellRange<T> cells(tile);
+  const std::int64_t depth = tile.depth, line = kTile * depth, row = tile.row_cells * depth;
+  const int rows = cells.bottom - cells.top;
+  for (int x = 0; x < tile.width; ++x) {  // along the rows of cells
+    const std::int64_t pixel = tile.left + x;
+    const T* from = embedding + cells.top * row + tile.columns.first[pixel] * depth;
+    weighted_sums<T>({from, row, rows}, depth, tile.columns.weights + pixel * tile.columns.length,
+                     tile.columns.length, {tile.scratch + x * depth, line, rows}, depth);
+  }
+  for (int y = 0; y < tile.height; ++y) {  // and down
+    const std::int64_t pixel = tile.top + y;
+    if (tile.rows.length == 4 && y + 1 < tile.height && tile.rows.first[pixel] == tile.rows.first[pixel + 1]) {
+      const T* weights = tile.rows.weights + pixel * 4;
+      two_sums(tile.scratch + (tile.rows.first[pixel] - cells.top) * line, line, weights, weights + 4, out + y * line,
+               out + (y + 1) * line, tile.width * depth);
+      ++y;
+      continue;
+    }
+    const T* from = tile.scratch + (tile.rows.first[pixel] - cells.top) * line;
+    weighted_sums<T>({from, line, 1}, line, tile.rows.weights + pixel * tile.rows.length, tile.rows.length,
+                     {out + y * line, line, 1}, tile.width * depth);
+  }
+}
+
+// What a cell gets of the pixels that lie in a tile: their weights, and the first of them, counted from the tile's.
+template <class T>
+struct Shares {
+  const T *weights, *end;
+  std::int64_t first;
+
+  CROWDSEG_HD Shares(const BandTable<T>& table, std::int32_t cell, std::int64_t start, int size) {
+    const Span pixels = table.pixels[cell];
+    const std::int64_t low = larger<std::int64_t>(pixels.first, start);
+    const std::int64_t high = smaller<std::int64_t>(pixels.last, start + size);
+    weights = table.cell_weights + table.cell_start[cell] + low - pixels.first;
+    end = weights + larger<std::int64_t>(high - low, 0);
+    first = low - start;
+  }
+};
+
+// kLines lines of kVectors of `out` = (or, with kAdd, +=) the sums of pixels, `step` apart in the lines of `in`, times
+// their shares.
+template <int kLines, int kVectors, bool kAdd, class T>
+CROWDSEG_HD void gather(const T* in, std::int64_t in_stride, std::int64_t step, const Shares<T>& shares, T* out,
+                        std::int64_t out_stride) {
+  Vec<T> sum[kLines][kVectors] = {};
+  in += shares.first * step;
+  for (const T* weight = shares.weights; weight < shares.end; ++weight, in += step) {
+    const Vec<T> w = splat(*weight);
+    for (int line = 0; line < kLines; ++line) {
+      for (int v = 0; v < kVectors; ++v) {
+        sum[line][v] = multiply_add(load(in + line * in_stride + v * kLanes<T>), w, sum[line][v]);
+      }
     }
   }
-  for (int y = 0; y < tile.height; ++y) {
-    const std::int64_t pixel = tile.top + y;
-    const T* lines = tile.scratch + (tile.rows.first[pixel] - first) * std::int64_t{kTile} * depth;
-    weighted_sum(lines, std::int64_t{kTile} * depth, tile.rows.weights + pixel * tile.rows.length, tile.rows.length,
-                 out + y * std::int64_t{kTile} * depth, tile.width * vectors);
+  for (int line = 0; line < kLines; ++line) {
+    for (int v = 0; v < kVectors; ++v) {
+      T* to = out + line * out_stride + v * kLanes<T>;
+      store(to, kAdd ? load(to) + sum[line][v] : sum[line][v]);
+    }
   }
-}
-
-// Adds to kBlock vectors of `out` as many rows as there are weights, each times its weight.
-template <int kBlock, class T>
-CROWDSEG_HD void add_block(const T* rows, std::int64_t stride, const T* weights, const T* end, T* out) {
-  Vec<T> sum[kBlock];
-  for (int k = 0; k < kBlock; ++k) sum[k] = load(out + k * kLanes<T>);
-  for (; weights < end; ++weights, rows += stride) {
-    const Vec<T> weight = splat(*weights);
-    for (int k = 0; k < kBlock; ++k) sum[k] = multiply_add(load(rows + k * kLanes<T>), weight, sum[k]);
-  }
-  for (int k = 0; k < kBlock; ++k) store(out + k * kLanes<T>, sum[k]);
-}
-
-// Adds to `out` (count vectors) what a cell gets from the rows of `size` pixels, the first of them pixel `start`.
-template <class T>
-CROWDSEG_HD void gather(const BandTable<T>& table, std::int32_t cell, std::int64_t start, int size, const T* rows,
-                        std::int64_t stride, T* out, int count) {
-  const std::int64_t first = larger<std::int64_t>(table.pixels[cell].first, start);
-  const std::int64_t last = smaller<std::int64_t>(table.pixels[cell].last, start + size);
-  const T* weights = table.cell_weights + table.cell_start[cell] + first - table.pixels[cell].first;
-  const T* end = weights + larger<std::int64_t>(last - first, 0);
-  rows += (first - start) * stride;
-  for (; count >= 8; count -= 8, rows += 8 * kLanes<T>, out += 8 * kLanes<T>) {
-    add_block<8>(rows, stride, weights, end, out);
-  }
-  for (; count >= 2; count -= 2, rows += 2 * kLanes<T>, out += 2 * kLanes<T>) {
-    add_block<2>(rows, stride, weights, end, out);
-  }
-  if (count) add_block<1>(rows, stride, weights, end, out);
 }
 
 template <class T>
 void spread(const Tile<T>& tile, const T* gradient, T* out) {
-  const int depth = tile.depth, vectors = depth / kLanes<T>;
-  const std::int64_t line_size = std::int64_t{kTile} * depth;
-  const std::int32_t first = tile.rows.first[tile.top];
-  const std::int32_t end = tile.rows.first[tile.top + tile.height - 1] + tile.rows.length;
-  const std::int32_t left = tile.columns.first[tile.left];
-  const std::int32_t right = tile.columns.first[tile.left + tile.width - 1] + tile.columns.length;
-  T* line = tile.scratch;
-  for (std::int32_t row = first; row < end; ++row) {
-    std::memset(line, 0, line_size * sizeof(T));
-    gather(tile.rows, row, tile.top, tile.height, gradient, line_size, line, tile.width * vectors);
-    for (std::int32_t cell = left; cell < right; ++cell) {
-      T* to = out + (row * tile.row_cells + cell) * depth;
-      gather(tile.columns, cell, tile.left, tile.width, line, depth, to, vectors);
+  const CellRange<T> cells(tile);
+  const std::int64_t depth = tile.depth, line = kTile * depth, row = tile.row_cells * depth;
+  const int rows = cells.bottom - cells.top;
+  for (int y = 0; y < rows; ++y) {  // up the columns of pixels
+    const Shares<T> shares(tile.rows, cells.top + y, tile.top, tile.height);
+    T* to = tile.scratch + y * line;
+    std::int64_t i = 0;
+    for (; i + 8 * kLanes<T> <= tile.width * depth; i += 8 * kLanes<T>) {
+      gather<1, 8, false>(gradient + i, 0, line, shares, to + i, 0);
+    }
+    for (; i < tile.width * depth; i += kLanes<T>) gather<1, 1, false>(gradient + i, 0, line, shares, to + i, 0);
+  }
+  for (std::int32_t cell = cells.left; cell < cells.right; ++cell) {  // and along the rows
+    const Shares<T> shares(tile.columns, cell, tile.left, tile.width);
+    T* to = out + cells.top * row + cell * depth;
+    for (std::int64_t i = 0; i < depth; i += kLanes<T>) {
+      int y = 0;
+      for (; y + 6 <= rows; y += 6) {
+        gather<6, 1, true>(tile.scratch + y * line + i, line, depth, shares, to + y * row + i, row);
+      }
+      for (; y < rows; ++y) gather<1, 1, true>(tile.scratch + y * line + i, line, depth, shares, to + y * row + i, row);
     }
   }
 }
@@ -136,11 +279,11 @@ struct Pixels {
     const Int<float> steps = iota<float>() * tile.depth;
     for_runs(tile, patch, [&](int y, int x, int run) {
       for (int i = 0; i < run; i += kLanes<float>) {
-        store(offset + count + i, steps + (y * kTile + x + i) * tile.depth);
+        store_labels<float>(offset + count + i, steps + (y * kTile + x + i) * tile.depth);
       }
       count += run;
     });
-    store(offset + count, Int<float>{});  // what the last vector reads past the end is the first pixel
+    store_labels<float>(offset + count, Int<float>{});  // what the last vector reads past the end is the first pixel
   }
 };
 
@@ -169,7 +312,7 @@ void labels(const Tile<T>& tile, const std::int32_t* labels, const bool* valid, 
     int x = 0;
     for (; x + kLanes<float> <= tile.width; x += kLanes<float>) {
       const Int<float> use = load_flags(valid + row + x);
-      store(out + x, (use & load(labels + row + x)) | (~use & kInvalid));
+      store_labels<float>(out + x, (use & load_labels<float>(labels + row + x)) | (~use & kInvalid));
     }
     for (; x < tile.width; ++x) out[x] = valid[row + x] ? labels[row + x] : kInvalid;
   }
@@ -180,7 +323,7 @@ Counts count(const Tile<T>& tile, const Patch& patch, const std::int32_t* labels
   Int<float> pull{}, push{};  // minus the counts: true is -1
   for_runs(tile, patch, [&](int y, int x, int run) {
     for (int i = 0; i < run; i += kLanes<float>) {
-      const Int<float> found = load(labels + y * kTile + x + i), inside = iota<float>() < run - i;
+      const Int<float> found = load_labels<float>(labels + y * kTile + x + i), inside = iota<float>() < run - i;
       pull += inside & (found == label);
       push += inside & (found != label) & (found != kInvalid);
     }
@@ -228,13 +371,13 @@ double pull_push(const Tile<T>& tile, const Patch& patch, const PullPush<T>& tas
   std::int32_t found[kTile * kTile + kPadding];  // the pixels' labels
   std::int32_t* next = found;
   for_runs(tile, patch, [&](int y, int x, int run) {
-    for (int i = 0; i < run; i += kLanes<float>) store(next + i, load(labels + y * kTile + x + i));
+    for (int i = 0; i < run; i += kLanes<float>) store_labels<float>(next + i, load_labels<float>(labels + y * kTile + x + i));
     next += run;
   });
-  store(next, Int<float>{} + kInvalid);
+  store_labels<float>(next, Int<float>{} + kInvalid);
   Vec<T> loss{};
   for (int i = 0; i < pixels.count; i += kLanes<T>) {
-    const Int<T> label = load_labels(found + i, T{}), pull = label == task.label;
+    const Int<T> label = __builtin_convertvector(load_labels<T>(found + i), Int<T>), pull = label == task.label;
     const Vec<T> weight = select(label != kInvalid, select(pull, pull_weight, push_weight), Vec<T>{});
     const Vec<T> distance = square_root(distances2(features, pixels.offset + i, task.center, depth));
     const Vec<T> slack = hinge.slack(pull, distance);
@@ -252,16 +395,18 @@ double pull_push(const Tile<T>& tile, const Patch& patch, const PullPush<T>& tas
 
 // Where `value` is below `best`, and `allowed`, it and `index` take the place.
 template <class T>
-CROWDSEG_HD void compete(Int<T> allowed, Vec<T> value, Label<T> index, T* best, Label<T>* owner) {
+CROWDSEG_HD void compete(Int<T> allowed, Vec<T> value, std::int32_t index, T* best, std::int32_t* owner) {
+  using Labels = typename LabelsOf<T>::Type;
   const Vec<T> before = load(best);
   const Int<T> wins = allowed & (value < before);
   store(best, select(wins, value, before));
-  store(owner, (wins & (index - Int<T>{})) | (~wins & load(owner)));
+  const Labels changes = __builtin_convertvector(wins, Labels);
+  store_labels<T>(owner, (changes & index) | (~changes & load_labels<T>(owner)));
 }
 
 template <class T, int kVectors>
-void energy_masks(const Tile<T>& tile, const Patch& patch, const Energy<T>& task, const T* features, Label<T> index,
-                  T* best, Label<T>* owner) {
+void energy_masks(const Tile<T>& tile, const Patch& patch, const Energy<T>& task, const T* features, std::int32_t index,
+                  T* best, std::int32_t* owner) {
   const Depth<T, kVectors> depth(tile.depth);
   const Vec<T> shrink = splat(task.shrink), threshold = splat(task.threshold);
   const Vec<T> steps = __builtin_convertvector(iota<T>(), Vec<T>);
@@ -284,22 +429,60 @@ void energy_masks(const Tile<T>& tile, const Patch& patch, const Energy<T>& task
   });
 }
 
-void nearest(const Tile<double>& tile, const Patch& patch, double x, double y, Label<double> index, double* best,
-             Label<double>* owner) {
+void nearest(const Tile<double>& tile, const Patch& patch, double x, double y, std::int32_t index, double* best,
+             std::int32_t* owner) {
+  const Vec<double> steps = __builtin_convertvector(iota<double>(), Vec<double>), center = splat(x);
   for_runs(tile, patch, [&](int row, int column, int run) {
     const double dy = static_cast<double>(tile.top + row) - y;
-    const Vec<double> dy2 = splat(dy * dy), center = splat(x);
+    const Vec<double> dy2 = splat(dy * dy);
     for (int i = 0; i < run; i += kLanes<double>) {
       const int place = row * kTile + column + i;
-      const Vec<double> dx = splat(static_cast<double>(tile.left + column + i)) + Vec<double>{0, 1, 2, 3} - center;
+      const Vec<double> dx = splat(static_cast<double>(tile.left + column + i)) + steps - center;
       compete<double>(iota<double>() < run - i, dx * dx + dy2, index, best + place, owner + place);
     }
   });
 }
 
+// Lanes of numbers within int32, rounded up.
+CROWDSEG_HD LabelsOf<double>::Type ceiling(Vec<double> value) {
+  using Ints = LabelsOf<double>::Type;
+  const Ints whole = __builtin_convertvector(value, Ints);
+  return whole - __builtin_convertvector(__builtin_convertvector(whole, Vec<double>) < value, Ints);
+}
+
+// Where rounding could move an end, the pixels there are tested.
+Span spans(const Circle& circle, Span rows, std::int32_t width, Span* out) {
+  using Ints = LabelsOf<double>::Type;
+  const Vec<double> steps = __builtin_convertvector(iota<double>(), Vec<double>);
+  const double limit = width + 1.0;
+  const auto within = [&](Vec<double> column) {
+    const Vec<double> low = select(column < splat(-2.0), splat(-2.0), column);
+    return select(low > splat(limit), splat(limit), low);
+  };
+  Span all{width, 0};
+  for (std::int32_t row = rows.first; row < rows.last; row += kLanes<double>) {
+    const Vec<double> dy = steps + splat(row - circle.y), rest = splat(circle.reach2) - dy * dy;
+    const Vec<double> reach = square_root(select(rest > Vec<double>{}, rest, Vec<double>{}));
+    const Vec<double> rounding = splat(1e-6) + reach * 1e-6, doubt = select(rounding < splat(1.0), rounding, splat(1.0));
+    const Vec<double> left = within(splat(circle.x) - reach), right = within(splat(circle.x) + reach);
+    const Ints first = ceiling(left - doubt), last = 1 - ceiling(-right - doubt);
+    const Ints sure_first = ceiling(left + doubt), sure_last = 1 - ceiling(-right + doubt);
+    for (std::int32_t i = 0; i < smaller(kLanes<double>, rows.last - row); ++i) {
+      Span span{larger(first[i], 0), smaller(last[i], width)};
+      if (!(rest[i] >= 0)) span = {0, 0};
+      const auto outside = [&](std::int32_t column) { return !circle.contains(column, row + i); };
+      if (first[i] != sure_first[i]) while (span.first < span.last && outside(span.first)) ++span.first;
+      if (last[i] != sure_last[i]) while (span.first < span.last && outside(span.last - 1)) --span.last;
+      out[row + i - rows.first] = span;
+      if (span.first < span.last) all = {smaller(all.first, span.first), larger(all.last, span.last)};
+    }
+  }
+  return all;
+}
+
 template <class T, int kVectors>
 TileKernels<T> table() {
-  return {features<T>, spread<T>, labels<T>, count<T>, pull_push<T, kVectors>, energy_masks<T, kVectors>, nearest};
+  return {interleave<T>,           separate<T>, read<T>,  spread_point<T>, features<T>, spread<T>, labels<T>, count<T>, pull_push<T, kVectors>, energy_masks<T, kVectors>, spans, nearest};
 }
 
 }  // namespace

@@ -1,13 +1,12 @@
 // The inner loops over one tile of an image, compiled once per instruction set and chosen at run time.
 #pragma once
 
-#include <type_traits>
-
 #include "math/circle.h"
 
 namespace crowdseg {
 
-constexpr int kTile = 32;  // pixels along either side
+constexpr int kTile = 32;         // pixels along either side
+constexpr int kVectorBytes = 32;  // AVX-512 was tried: within 5 % of AVX2 on Zen 5
 // What no label is: pixels that say nothing.
 constexpr std::int32_t kInvalid = INT32_MIN;
 
@@ -54,10 +53,6 @@ struct PullPush {
   const T* center;  // (depth,)
 };
 
-// A whole number as wide as a T, so that lanes of both go together.
-template <class T>
-using Label = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-
 // Circle n of a tile in the energy masks.
 template <class T>
 struct Energy {
@@ -69,8 +64,23 @@ struct Energy {
 // Arrays of a tile have kTile columns whatever its width, and kPadding entries more at the end.
 constexpr int kPadding = 8;
 
+// The cells that make F at one position: rows x columns of them from `first`, a number of the embedding.
+template <class T>
+struct Cells {
+  std::int64_t first, row_stride;
+  int rows, columns;
+  const T *along, *across;  // their weights
+};
+
 template <class T>
 struct TileKernels {
+  // Numbers (rows, columns), rows `stride` apart, to out (columns, depth): columns of `depth` >= rows numbers, the rest 0.
+  void (*interleave)(const T* in, std::int64_t stride, int rows, std::int64_t columns, int depth, T* out);
+  // Its inverse: in (columns, depth) to out (rows, columns).
+  void (*separate)(const T* in, int depth, int rows, std::int64_t columns, std::int64_t stride, T* out);
+  // F at one position, into `out` (depth,), and the transpose, which adds to the embedding's gradient.
+  void (*read)(const Cells<T>&, const T* embedding, int depth, T* out);
+  void (*spread_point)(const Cells<T>&, const T* values, int depth, T* embedding_gradient);
   // F of the tile (kTile * height pixels) from the embedding (h, w, depth).
   void (*features)(const Tile<T>&, const T* embedding, T* features);
   // The transpose: adds to the embedding's gradient.
@@ -84,11 +94,13 @@ struct TileKernels {
   double (*pull_push)(const Tile<T>&, const Patch&, const PullPush<T>&, const std::int32_t* labels, const T* features,
                       T* gradient, T* center_gradient);
   // Lets circle `index` compete for the pixels: lowers `best` and sets `owner`.
-  void (*energy)(const Tile<T>&, const Patch&, const Energy<T>&, const T* features, Label<T> index, T* best,
-                 Label<T>* owner);
-  // The same by squared distance.
-  void (*nearest)(const Tile<double>&, const Patch&, double x, double y, Label<double> index, double* best,
-                  Label<double>* owner);
+  void (*energy)(const Tile<T>&, const Patch&, const Energy<T>&, const T* features, std::int32_t index, T* best,
+                 std::int32_t* owner);
+  // The columns of `rows.first` to `rows.last` - 1 that lie in a circle, into `spans`; returns what holds them all.
+  Span (*spans)(const Circle&, Span rows, std::int32_t width, Span* spans);
+  // As `energy`, by squared distance.
+  void (*nearest)(const Tile<double>&, const Patch&, double x, double y, std::int32_t index, double* best,
+                  std::int32_t* owner);
 };
 
 // Those of the best instruction set that this processor has, for pixels of `depth` numbers.

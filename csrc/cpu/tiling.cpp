@@ -20,16 +20,10 @@ Discs::Discs(const Points& points, const View<const double, 1>& radii, std::int6
     size += rows.last - rows.first;
   }
   spans_.resize(size);
+  const auto row_spans = tile_kernels<double>(0).spans;
   parallel_for(boxes_.size(), threads, 64, [&](std::int64_t i, int) {
     Box& box = boxes_[i];
-    box.columns = {static_cast<std::int32_t>(width), 0};
-    for (std::int32_t row = box.rows.first; row < box.rows.last; ++row) {
-      const Span span = row_span(circle(i), row, width);
-      spans_[box.spans + row - box.rows.first] = span;
-      if (span.first < span.last) {
-        box.columns = {std::min(box.columns.first, span.first), std::max(box.columns.last, span.last)};
-      }
-    }
+    box.columns = row_spans(circle(i), box.rows, static_cast<std::int32_t>(width), spans_.data() + box.spans);
   });
 }
 
@@ -57,6 +51,17 @@ TileCircles::TileCircles(const Points& points, const Discs& discs, const std::ve
   for_each([&](std::int64_t tile, std::int64_t i) { circle[next[tile]++] = i; });
 }
 
+namespace {
+
+// Channels filled up to whole vectors.
+template <class T>
+int padded_depth(std::int64_t channels) {
+  constexpr std::int64_t lanes = kVectorBytes / sizeof(T);
+  return static_cast<int>((channels + lanes - 1) / lanes * lanes);
+}
+
+}  // namespace
+
 template <class T>
 AxisBands<T>::AxisBands(std::int64_t pixels, std::int64_t cells, const View<const double, 1>& taps)
     : axis(make_axis(pixels, cells, taps.data, taps.size[0])), first_(pixels), pixels_(cells, Span{0, 0}),
@@ -66,6 +71,7 @@ AxisBands<T>::AxisBands(std::int64_t pixels, std::int64_t cells, const View<cons
     first_[pixel] = static_cast<std::int32_t>(band(axis, pixel, weights.data()));
     std::copy(weights.begin(), weights.end(), &weights_[pixel * axis.length]);
     for (std::int32_t cell = first_[pixel]; cell < first_[pixel] + axis.length; ++cell) {
+      if (weights[cell - first_[pixel]] == 0) continue;
       if (pixels_[cell].last == 0) pixels_[cell].first = pixel;
       pixels_[cell].last = pixel + 1;
     }
@@ -94,15 +100,19 @@ std::int64_t AxisBands<T>::at(double position, T* weights) const {
 template <class T>
 FeatureMap<T>::FeatureMap(const View<const T, 4>& embedding, std::int64_t height, std::int64_t width,
                           const View<const double, 1>& taps, int threads)
-    : depth(static_cast<int>((embedding.size[1] * sizeof(T) + 31) / 32 * 32 / sizeof(T))),
-      rows(height, embedding.size[2], taps), columns(width, embedding.size[3], taps), embedding_(embedding),
+    : depth(padded_depth<T>(embedding.size[1])),
+      rows(height, embedding.size[2], taps), columns(width, embedding.size[3], taps), kernels_(tile_kernels<T>(depth)), embedding_(embedding),
       cells_(embedding.size[0] * image_size()) {
   const std::int64_t channels = embedding.size[1], cell_rows = embedding.size[2], cell_columns = embedding.size[3];
   parallel_for(embedding.size[0] * cell_rows, threads, 16, [&](std::int64_t line, int) {
-    for (std::int64_t d = 0; d < depth; ++d) {
-      T* out = cells_ + line * cell_columns * depth + d;
-      const T* in = d < channels ? &embedding(line / cell_rows, d, line % cell_rows, 0) : nullptr;
-      for (std::int64_t x = 0; x < cell_columns; ++x) out[x * depth] = in ? in[x * embedding.stride[3]] : 0;
+    const T* in = &embedding(line / cell_rows, 0, line % cell_rows, 0);
+    T* out = cells_ + line * cell_columns * depth;
+    if (embedding.stride[3] == 1) {
+      kernels_.interleave(in, embedding.stride[1], static_cast<int>(channels), cell_columns, depth, out);
+      return;
+    }
+    for (std::int64_t x = 0; x < cell_columns; ++x, out += depth, in += embedding.stride[3]) {
+      for (std::int64_t d = 0; d < depth; ++d) out[d] = d < channels ? in[d * embedding.stride[1]] : 0;
     }
   });
 }
@@ -128,35 +138,25 @@ Tile<T> FeatureMap<T>::tile(std::int64_t row, std::int64_t column, T* scratch) c
   return tile;
 }
 
-// Calls visit(where a cell begins in an image's numbers, its weight) for the cells that make F at (x, y).
 template <class T>
-template <class Visit>
-void FeatureMap<T>::visit(double x, double y, const Visit& visit) const {
+Cells<T> FeatureMap<T>::cells(double x, double y) const {
   static thread_local std::vector<T> along, across;
   along.resize(rows.axis.length);
   across.resize(columns.axis.length);
   const std::int64_t top = rows.at(y, along.data()), left = columns.at(x, across.data());
-  for (int row = 0; row < rows.axis.length; ++row) {
-    for (int column = 0; column < columns.axis.length; ++column) {
-      visit(((top + row) * columns.axis.cells + left + column) * depth, along[row] * across[column]);
-    }
-  }
+  const std::int64_t row_stride = columns.axis.cells * depth;
+  return {top * row_stride + left * depth, row_stride, rows.axis.length, columns.axis.length, along.data(),
+          across.data()};
 }
 
 template <class T>
 void FeatureMap<T>::read(std::int64_t index, double x, double y, T* out) const {
-  const T* cells = image(index);
-  std::fill_n(out, depth, T{0});
-  visit(x, y, [&](std::int64_t cell, T weight) {
-    for (int d = 0; d < depth; ++d) out[d] += weight * cells[cell + d];
-  });
+  kernels_.read(cells(x, y), image(index), depth, out);
 }
 
 template <class T>
 void FeatureMap<T>::spread(const T* values, double x, double y, T* gradient) const {
-  visit(x, y, [&](std::int64_t cell, T weight) {
-    for (int d = 0; d < depth; ++d) gradient[cell + d] += weight * values[d];
-  });
+  kernels_.spread_point(cells(x, y), values, depth, gradient);
 }
 
 template class AxisBands<float>;

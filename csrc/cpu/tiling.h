@@ -5,20 +5,34 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <new>
 #include <vector>
 
+#include "cpu/parallel.h"
 #include "cpu/tile_kernels.h"
 #include "math/bands.h"
 #include "math/view.h"
 
 namespace crowdseg {
 
-// Uninitialised numbers, freed at the end.
+// Uninitialised numbers, freed at the end. All begin at a page: a processor that compares the last 12 bits of addresses
+// then never takes what a tile's loops read for what they have just written elsewhere.
 template <class T>
-struct Buffer {
-  std::unique_ptr<T[]> data;
-  explicit Buffer(std::int64_t size = 0) : data(new T[size]) {}
-  operator T*() const { return data.get(); }
+class Buffer {
+ public:
+  explicit Buffer(std::int64_t size)
+      : size_(size), data_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{kPage}))) {}
+  operator T*() const { return data_.get(); }
+  void clear() { std::fill_n(data_.get(), size_, T{0}); }
+
+ private:
+  static constexpr std::size_t kPage = 4096;
+  struct Free {
+    void operator()(T* data) const { ::operator delete(data, std::align_val_t{kPage}); }
+  };
+
+  std::int64_t size_;
+  std::unique_ptr<T, Free> data_;
 };
 
 // The pixels of each circle, row by row.
@@ -82,19 +96,18 @@ inline std::int64_t tile_numbers(int depth = 1) { return (kTile * kTile + kPaddi
 template <class T>
 class TileOwners {
  public:
-  alignas(32) T best[kTile * kTile + kPadding];
-  alignas(32) Label<T> label[kTile * kTile + kPadding];  // 0 for nobody
+  alignas(64) T best[kTile * kTile + kPadding];
+  alignas(64) std::int32_t label[kTile * kTile + kPadding];  // 0 for nobody
 
   explicit TileOwners(const Tile<T>& tile) : tile_(tile) {
     std::fill_n(best, tile.height * kTile + kPadding, std::numeric_limits<T>::infinity());
-    std::fill_n(label, tile.height * kTile + kPadding, Label<T>{0});
+    std::fill_n(label, tile.height * kTile + kPadding, 0);
   }
 
   // Into the tile's part of a map (B, H, W).
   void write(const View<std::int32_t, 3>& labels, std::int64_t image) const {
     for (int y = 0; y < tile_.height; ++y) {
-      std::int32_t* out = &labels(image, tile_.top + y, tile_.left);
-      for (int x = 0; x < tile_.width; ++x) out[x] = static_cast<std::int32_t>(label[y * kTile + x]);
+      std::copy_n(label + y * kTile, tile_.width, &labels(image, tile_.top + y, tile_.left));
     }
   }
 
@@ -172,11 +185,32 @@ class FeatureMap {
   const AxisBands<T> rows, columns;
 
  private:
-  template <class Visit>
-  void visit(double x, double y, const Visit& visit) const;
+  // The weights last until the thread's next call.
+  Cells<T> cells(double x, double y) const;
 
+  const TileKernels<T> kernels_;
   View<const T, 4> embedding_;
   Buffer<T> cells_;
 };
+
+// A thread's memory for one tile.
+template <class T>
+struct Workspace {
+  Buffer<T> features, gradient, scratch;
+  Buffer<std::int32_t> labels;
+
+  Workspace(const FeatureMap<T>& map, bool with_gradient)
+      : features(tile_numbers(map.depth)), gradient(with_gradient ? tile_numbers(map.depth) : 0),
+        scratch(map.scratch_size()), labels(tile_numbers()) {
+    labels.clear();
+  }
+};
+
+template <class T>
+std::vector<Workspace<T>> workspaces(const FeatureMap<T>& map, bool with_gradient, int threads) {
+  std::vector<Workspace<T>> all;
+  for (int i = 0; i < usable_threads(threads); ++i) all.emplace_back(map, with_gradient);
+  return all;
+}
 
 }  // namespace crowdseg

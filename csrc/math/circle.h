@@ -30,15 +30,4 @@ CROWDSEG_HD Span reach_span(double center, double reach, std::int64_t pixels) {
           static_cast<std::int32_t>(clamped(std::floor(center + reach) + 2, 0.0, limit))};
 }
 
-// The columns of a row that lie in the circle, exactly: the square root may be off by a rounding, the test is not.
-CROWDSEG_HD Span row_span(const Circle& circle, std::int64_t row, std::int64_t width) {
-  const double dy = row - circle.y;
-  const double rest = circle.reach2 - dy * dy;
-  if (rest < 0) return {0, 0};
-  Span span = reach_span(circle.x, std::sqrt(rest), width);
-  while (span.first < span.last && !circle.contains(span.first, row)) ++span.first;
-  while (span.first < span.last && !circle.contains(span.last - 1, row)) --span.last;
-  return span;
-}
-
 }  // namespace crowdseg
