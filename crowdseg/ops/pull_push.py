@@ -168,7 +168,7 @@ def _narrow(labels: Tensor) -> Tensor:
     """As int32, which is what the kernel compares."""
     if labels.dtype == torch.int64:
         low, high = torch.aminmax(labels)
-        require(max(-low, high) < 2**31, "labels must fit in 32 bits; number the instances anew")
+        require(bool(max(-low, high) < 2**31), "labels must fit in 32 bits; number the instances anew")
     return labels.to(torch.int32)
 
 

@@ -1,0 +1,140 @@
+"""What is particular to the CPU kernels: threads, forks, instruction sets, large inputs."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from crowdseg import ops
+from crowdseg.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def native_only(backend):
+    if backend != "native":
+        pytest.skip("about the CPU kernels")
+
+
+@pytest.fixture
+def scene(scenes):
+    return scenes(counts=(60, 0, 1, 90), cells=(30, 41), depth=16, dtype=torch.float32)
+
+
+def everything(s):
+    """Results of all operators, the gradients of two among them."""
+    embedding = s.embedding.detach().requires_grad_()
+    loss = ops.pull_push_loss(embedding, s.points, s.labels, s.batch_index, valid=s.valid)
+    centers = ops.smoothed_center_features(embedding, s.points, s.size, s.batch_index)
+    return [
+        ops.nearest_neighbor_radii(s.points, s.batch_index),
+        ops.exclusion_labels(s.points, s.radii, s.size, s.batch_index, len(s.labels)),
+        ops.energy_labels(embedding, s.points, s.radii, s.size, s.batch_index),
+        *ops.p2r_targets(s.logits, s.points, s.stride, s.batch_index),
+        loss.detach(),
+        centers.detach(),
+        torch.autograd.grad(loss + centers.square().sum(), embedding)[0],
+    ]
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_the_number_of_threads_changes_no_bit(scene, threads, count):
+    threads(1)
+    expected = everything(scene)
+    threads(count)
+    for _ in range(3):
+        for found, one_thread in zip(everything(scene), expected, strict=True):
+            assert torch.equal(found, one_thread)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+def test_a_fork_after_threads_does_not_hang(scene, threads):
+    threads(2)
+    expected = everything(scene)[5].item()
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=_child, args=(scene, results))
+    child.start()
+    try:
+        assert results.get(timeout=60) == expected
+    finally:
+        child.kill()
+
+
+def _child(scene, results):
+    # Only what does not go through torch's own loops, which hang here with two threads.
+    loss = ops.pull_push_loss(scene.embedding, scene.points, scene.labels, scene.batch_index, valid=scene.valid)
+    results.put(loss.item())
+
+
+def test_data_loader_workers(scene):
+    class Losses(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return everything(scene)[5]
+
+    losses = list(torch.utils.data.DataLoader(Losses(), batch_size=None, num_workers=2))
+    assert losses == [everything(scene)[5]] * 4
+
+
+RUN = """
+import sys, torch
+from crowdseg import _native, ops
+scene, path = torch.load(sys.argv[1], weights_only=False), sys.argv[2]
+embedding = scene["embedding"].requires_grad_()
+loss = ops.pull_push_loss(embedding, scene["points"], scene["labels"], scene["batch_index"])
+labels = ops.exclusion_labels(scene["points"], scene["radii"], scene["size"], scene["batch_index"], 4)
+torch.save([_native.KERNELS["cpu"].module.isa(), loss.detach(), torch.autograd.grad(loss, embedding)[0], labels], path)
+"""
+
+
+def test_every_instruction_set_agrees(scene, tmp_path):
+    torch.save(vars(scene), tmp_path / "scene.pt")
+    results = []
+    for isa in ("base", "avx2"):
+        environment = {**os.environ, "CROWDSEG_ISA": isa, "CROWDSEG_OPS": "native"}
+        command = [sys.executable, "-c", RUN, str(tmp_path / "scene.pt"), str(tmp_path / f"{isa}.pt")]
+        subprocess.run(command, env=environment, check=True)
+        results.append(torch.load(tmp_path / f"{isa}.pt"))
+    base, best = results
+    assert base[0] == "base"
+    torch.testing.assert_close(best[1:3], base[1:3], rtol=1e-5, atol=1e-7)
+    assert torch.equal(best[3], base[3])
+
+
+def test_a_million_points():
+    points = torch.rand(1_000_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4095
+    radii = ops.nearest_neighbor_radii(points)
+    labels = ops.exclusion_labels(points, radii, (4096, 4096))
+    own = points[::1000].round().long()
+    distance = (points[labels[0, own[:, 1], own[:, 0]].long() - 1] - own).norm(dim=1)
+    assert (labels[0, own[:, 1], own[:, 0]] > 0).all()
+    assert (distance <= (points[::1000] - own).norm(dim=1) + 1e-9).all()
+
+
+def test_dense_spots_in_a_wide_image_do_not_cost_their_square():
+    rng = torch.Generator().manual_seed(0)
+    spots = torch.rand(4, 2, generator=rng, dtype=torch.float64) * 4000
+    points = torch.cat([spot + torch.rand(50_000, 2, generator=rng, dtype=torch.float64) * 1e-3 for spot in spots])
+    points = torch.cat([points, torch.rand(1000, 2, generator=rng, dtype=torch.float64) * 1e6])
+    radii = ops.nearest_neighbor_radii(points, min_radius=0)
+    with ops.use_backend("torch"):
+        expected = ops.nearest_neighbor_radii(points, min_radius=0)
+    torch.testing.assert_close(radii, expected)
+
+
+def test_labels_beyond_32_bits_are_refused(scene):
+    labels = scene.labels.long() * 2**33
+    with pytest.raises(UsageError, match="labels must fit in 32 bits"):
+        ops.pull_push_loss(scene.embedding, scene.points, labels, scene.batch_index)
