@@ -25,7 +25,7 @@ struct Work {
   View<const bool, 1> claim_circle;
   double geometry_weight, threshold;
   int chunks;
-  T* features;  // of threads, where they are many
+  T* features;  // of threads, where there are many channels
   Labels labels;
 
   __device__ Claim<T> claim(std::int64_t point, std::int64_t first) const {

@@ -26,11 +26,11 @@ struct Work {
 
   int* own_labels;  // (N,) label at the point's pixel, 0 where that says nothing
   Districts districts;
-  Counts* counts;         // (N,)
-  int* kept;              // (B,) points with a pixel to pull
-  double* losses;         // of tiles
-  Fixed* center_sums;     // (N, padded channels)
-  T *features, *feature_gradients;  // of threads, where they are many
+  Counts* counts;                   // (N,)
+  int* kept;                        // (B,) points with a pixel to pull
+  double* losses;                   // of tiles
+  Fixed* center_sums;               // (N, padded channels)
+  T *features, *feature_gradients;  // of threads, where there are many channels
   TileGradients<T> tile_gradients;
 };
 

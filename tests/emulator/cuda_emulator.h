@@ -217,7 +217,6 @@ inline void run(const void* kernel, dim3 grid, int threads, const std::function<
 // The language.
 
 #define __syncthreads() ::emulator::meet(::emulator::block, __LINE__)
-#define __syncwarp() ::emulator::ballot(true, __LINE__)
 #define __ballot_sync(mask, vote) ::emulator::ballot(vote, __LINE__)
 #define __any_sync(mask, vote) (::emulator::ballot(vote, __LINE__) != 0)
 #define __shfl_sync(mask, value, from) ::emulator::shuffle(value, __LINE__, from)
