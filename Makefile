@@ -31,7 +31,7 @@ test-sanitize: $(VENV)/installed
 	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)"; \
 	export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 CROWDSEG_OPS=native; \
 	$(SANITIZE)/bin/python -c "import torch, crowdseg._cpu as kernels; assert 'sanitize' in kernels.build" && \
-	for set in base avx2; do \
+	for set in base avx2 avx512; do \
 		CROWDSEG_ISA=$$set $(SANITIZE)/bin/python -m pytest --capture=sys tests/ops -k native || exit 1; \
 	done
 

@@ -1,7 +1,9 @@
-// SIMD lanes: 32 bytes of floats or doubles, by the compiler's vector extensions; intrinsics only where those fall short,
+// SIMD lanes: 32 bytes of floats or doubles (64 with AVX-512), by the compiler's vector extensions; intrinsics only where those fall short,
 // with a plain loop beside. Included by the source that is compiled once per instruction set; everything is inlined, so that
 // no copy for one set is left for the linker to use in another.
 #pragma once
+
+#include <type_traits>
 
 #include "math/host_device.h"
 
@@ -10,6 +12,12 @@
 #endif
 
 namespace crowdseg {
+
+#ifdef __AVX512F__
+constexpr int kVectorBytes = 64;
+#else
+constexpr int kVectorBytes = 32;
+#endif
 
 template <class T>
 struct Simd;
@@ -90,7 +98,77 @@ CROWDSEG_HD void transpose(Vec<T> (&v)[kLanes<T>]) {
   }
 }
 
-#ifdef __AVX2__
+#ifdef __AVX512F__
+
+// Pairs, fours, eights, sixteens of rows, each step bringing what belongs to one column closer together.
+template <>
+CROWDSEG_HD void transpose<float>(Vec<float> (&v)[16]) {
+  __m512 pairs[16], fours[16];
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps((__m512)v[i], (__m512)v[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps((__m512)v[i], (__m512)v[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    for (int k = 0; k < 2; ++k) {
+      fours[i + 2 * k] = _mm512_shuffle_ps(pairs[i + k], pairs[i + k + 2], 0x44);
+      fours[i + 2 * k + 1] = _mm512_shuffle_ps(pairs[i + k], pairs[i + k + 2], 0xEE);
+    }
+  }
+  for (int k = 0; k < 4; ++k) {
+    const __m512 even = _mm512_shuffle_f32x4(fours[k], fours[4 + k], 0x88);
+    const __m512 odd = _mm512_shuffle_f32x4(fours[k], fours[4 + k], 0xDD);
+    const __m512 even2 = _mm512_shuffle_f32x4(fours[8 + k], fours[12 + k], 0x88);
+    const __m512 odd2 = _mm512_shuffle_f32x4(fours[8 + k], fours[12 + k], 0xDD);
+    v[k] = (Vec<float>)_mm512_shuffle_f32x4(even, even2, 0x88);
+    v[4 + k] = (Vec<float>)_mm512_shuffle_f32x4(odd, odd2, 0x88);
+    v[8 + k] = (Vec<float>)_mm512_shuffle_f32x4(even, even2, 0xDD);
+    v[12 + k] = (Vec<float>)_mm512_shuffle_f32x4(odd, odd2, 0xDD);
+  }
+}
+
+// All bits set in the lanes whose flag is.
+CROWDSEG_HD Int<float> load_flags(const bool* from) {
+  return (Int<float>)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))) != 0;
+}
+
+// a * b + c, in one rounding where the processor has that.
+CROWDSEG_HD Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+CROWDSEG_HD Vec<double> multiply_add(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+
+CROWDSEG_HD Vec<float> square_root(Vec<float> a) { return (Vec<float>)_mm512_sqrt_ps((__m512)a); }
+CROWDSEG_HD Vec<double> square_root(Vec<double> a) { return (Vec<double>)_mm512_sqrt_pd((__m512d)a); }
+
+// The sums of each of the given vectors, as lanes of one: halves, then quarters of four vectors side by side.
+CROWDSEG_HD Vec<float> sums(const Vec<float> (&v)[16]) {
+  const auto add_blocks = [](__m512 a, __m512 b, auto low, auto high) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, decltype(low)::value), _mm512_shuffle_f32x4(a, b, decltype(high)::value));
+  };
+  const auto add_lanes = [](__m512 a, __m512 b, auto low, auto high) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, decltype(low)::value), _mm512_shuffle_ps(a, b, decltype(high)::value));
+  };
+  const std::integral_constant<int, 0x44> first{};
+  const std::integral_constant<int, 0xEE> second{};
+  const std::integral_constant<int, 0x88> even{};
+  const std::integral_constant<int, 0xDD> odd{};
+  __m512 rows[4];
+  for (int i = 0; i < 4; ++i) {  // four numbers each of vectors i, i + 4, i + 8, i + 12
+    rows[i] = add_blocks(add_blocks((__m512)v[i], (__m512)v[i + 4], first, second),
+                         add_blocks((__m512)v[i + 8], (__m512)v[i + 12], first, second), even, odd);
+  }
+  return (Vec<float>)add_lanes(add_lanes(rows[0], rows[1], first, second), add_lanes(rows[2], rows[3], first, second),
+                               even, odd);
+}
+
+template <class T>
+CROWDSEG_HD bool any(Int<T> mask) {
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+}
+
+#elif defined(__AVX2__)
 
 template <>
 CROWDSEG_HD void transpose<float>(Vec<float> (&v)[8]) {
@@ -111,12 +189,10 @@ CROWDSEG_HD void transpose<float>(Vec<float> (&v)[8]) {
   }
 }
 
-// All bits set in the lanes whose flag is.
 CROWDSEG_HD Int<float> load_flags(const bool* from) {
   return (Int<float>)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))) != 0;
 }
 
-// a * b + c, in one rounding where the processor has that.
 CROWDSEG_HD Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
   return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
@@ -127,7 +203,6 @@ CROWDSEG_HD Vec<double> multiply_add(Vec<double> a, Vec<double> b, Vec<double> c
 CROWDSEG_HD Vec<float> square_root(Vec<float> a) { return (Vec<float>)_mm256_sqrt_ps((__m256)a); }
 CROWDSEG_HD Vec<double> square_root(Vec<double> a) { return (Vec<double>)_mm256_sqrt_pd((__m256d)a); }
 
-// The sums of each of the given vectors, as lanes of one.
 CROWDSEG_HD Vec<float> sums(const Vec<float> (&v)[8]) {
   const auto add = [](Vec<float> a, Vec<float> b) { return (Vec<float>)_mm256_hadd_ps((__m256)a, (__m256)b); };
   const Vec<float> low = add(add(v[0], v[1]), add(v[2], v[3])), high = add(add(v[4], v[5]), add(v[6], v[7]));
@@ -177,9 +252,12 @@ CROWDSEG_HD bool any(Int<T> mask) {
 
 #endif
 
-CROWDSEG_HD Vec<double> sums(const Vec<double> (&v)[4]) {
+CROWDSEG_HD Vec<double> sums(const Vec<double> (&v)[kLanes<double>]) {
   Vec<double> out{};
-  for (int i = 0; i < 4; ++i) out[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
+  for (int i = 0; i < kLanes<double>; ++i) {
+    out[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
+    for (int k = 4; k < kLanes<double>; ++k) out[i] += v[i][k];
+  }
   return out;
 }
 

@@ -450,33 +450,43 @@ CROWDSEG_HD LabelsOf<double>::Type ceiling(Vec<double> value) {
   return whole - __builtin_convertvector(__builtin_convertvector(whole, Vec<double>) < value, Ints);
 }
 
-// Where rounding could move an end, the pixels there are tested.
+// Takes off both ends of a row's span what lies outside the circle.
+CROWDSEG_HD Span trimmed(Span span, const Circle& circle, std::int32_t row) {
+  while (span.first < span.last && !circle.contains(span.first, row)) ++span.first;
+  while (span.first < span.last && !circle.contains(span.last - 1, row)) --span.last;
+  return span;
+}
+
+// As many rows at once as there are lanes. Where rounding could move an end, the pixels there are tested.
 Span spans(const Circle& circle, Span rows, std::int32_t width, Span* out) {
   using Ints = LabelsOf<double>::Type;
+  constexpr int kRows = kLanes<double>;
   const Vec<double> steps = __builtin_convertvector(iota<double>(), Vec<double>);
-  const double limit = width + 1.0;
   const auto within = [&](Vec<double> column) {
-    const Vec<double> low = select(column < splat(-2.0), splat(-2.0), column);
-    return select(low > splat(limit), splat(limit), low);
+    const Vec<double> lowest = splat(-2.0), highest = splat(width + 1.0);
+    return select(column < lowest, lowest, select(column > highest, highest, column));
   };
-  Span all{width, 0};
-  for (std::int32_t row = rows.first; row < rows.last; row += kLanes<double>) {
+  Ints leftmost = Ints{} + width, rightmost{};
+  for (std::int32_t row = rows.first; row < rows.last; row += kRows, out += kRows) {
+    const int count = smaller(kRows, rows.last - row);
     const Vec<double> dy = steps + splat(row - circle.y), rest = splat(circle.reach2) - dy * dy;
-    const Vec<double> reach = square_root(select(rest > Vec<double>{}, rest, Vec<double>{}));
+    const Int<double> used = (rest >= Vec<double>{}) & (iota<double>() < count);
+    const Vec<double> reach = square_root(select(used, rest, Vec<double>{}));
     const Vec<double> rounding = splat(1e-6) + reach * 1e-6, doubt = select(rounding < splat(1.0), rounding, splat(1.0));
     const Vec<double> left = within(splat(circle.x) - reach), right = within(splat(circle.x) + reach);
     const Ints first = ceiling(left - doubt), last = 1 - ceiling(-right - doubt);
-    const Ints sure_first = ceiling(left + doubt), sure_last = 1 - ceiling(-right + doubt);
-    for (std::int32_t i = 0; i < smaller(kLanes<double>, rows.last - row); ++i) {
-      Span span{larger(first[i], 0), smaller(last[i], width)};
-      if (!(rest[i] >= 0)) span = {0, 0};
-      const auto outside = [&](std::int32_t column) { return !circle.contains(column, row + i); };
-      if (first[i] != sure_first[i]) while (span.first < span.last && outside(span.first)) ++span.first;
-      if (last[i] != sure_last[i]) while (span.first < span.last && outside(span.last - 1)) --span.last;
-      out[row + i - rows.first] = span;
-      if (span.first < span.last) all = {smaller(all.first, span.first), larger(all.last, span.last)};
+    const Ints doubtful = (first != ceiling(left + doubt)) | (last != 1 - ceiling(-right + doubt));
+    const Ints use = __builtin_convertvector(used, Ints);
+    Ints begin = use & (first > 0 ? first : Ints{}), end = use & (last < width ? last : Ints{} + width);
+    for (int i = 0; i < count; ++i) {
+      out[i] = doubtful[i] ? trimmed({begin[i], end[i]}, circle, row + i) : Span{begin[i], end[i]};
     }
+    begin = begin < end ? begin : Ints{} + width;
+    leftmost = begin < leftmost ? begin : leftmost;
+    rightmost = end > rightmost ? end : rightmost;
   }
+  Span all{leftmost[0], rightmost[0]};
+  for (int i = 1; i < kRows; ++i) all = {smaller(all.first, leftmost[i]), larger(all.last, rightmost[i])};
   return all;
 }
 
@@ -492,7 +502,6 @@ TileKernels<T> tile_kernels(int depth) {
   switch (depth / kLanes<T>) {
     case 1: return table<T, 1>();
     case 2: return table<T, 2>();
-    case 4: return table<T, 4>();
     default: return table<T, 0>();
   }
 }

@@ -6,7 +6,6 @@
 namespace crowdseg {
 
 constexpr int kTile = 32;         // pixels along either side
-constexpr int kVectorBytes = 32;  // AVX-512 was tried: within 5 % of AVX2 on Zen 5
 // What no label is: pixels that say nothing.
 constexpr std::int32_t kInvalid = INT32_MIN;
 
@@ -62,7 +61,7 @@ struct Energy {
 };
 
 // Arrays of a tile have kTile columns whatever its width, and kPadding entries more at the end.
-constexpr int kPadding = 8;
+constexpr int kPadding = 16;
 
 // The cells that make F at one position: rows x columns of them from `first`, a number of the embedding.
 template <class T>
@@ -96,7 +95,8 @@ struct TileKernels {
   // Lets circle `index` compete for the pixels: lowers `best` and sets `owner`.
   void (*energy)(const Tile<T>&, const Patch&, const Energy<T>&, const T* features, std::int32_t index, T* best,
                  std::int32_t* owner);
-  // The columns of `rows.first` to `rows.last` - 1 that lie in a circle, into `spans`; returns what holds them all.
+  // The columns of rows `rows.first` to `rows.last` - 1 that lie in a circle, exactly, into `spans`; returns columns that
+  // hold them all.
   Span (*spans)(const Circle&, Span rows, std::int32_t width, Span* spans);
   // As `energy`, by squared distance.
   void (*nearest)(const Tile<double>&, const Patch&, double x, double y, std::int32_t index, double* best,
@@ -107,7 +107,11 @@ struct TileKernels {
 template <class T>
 TileKernels<T> tile_kernels(int depth);
 
-// Its name.
-const char* instruction_set();
+// What that instruction set is, and the bytes of its vectors.
+struct InstructionSet {
+  const char* name;
+  int vector_bytes;
+};
+const InstructionSet& instruction_set();
 
 }  // namespace crowdseg

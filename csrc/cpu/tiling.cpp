@@ -56,7 +56,7 @@ namespace {
 // Channels filled up to whole vectors.
 template <class T>
 int padded_depth(std::int64_t channels) {
-  constexpr std::int64_t lanes = kVectorBytes / sizeof(T);
+  const std::int64_t lanes = instruction_set().vector_bytes / sizeof(T);
   return static_cast<int>((channels + lanes - 1) / lanes * lanes);
 }
 

@@ -102,15 +102,16 @@ torch.save([_native.KERNELS["cpu"].module.isa(), loss.detach(), torch.autograd.g
 def test_every_instruction_set_agrees(scene, tmp_path):
     torch.save(vars(scene), tmp_path / "scene.pt")
     results = []
-    for isa in ("base", "avx2"):
+    for isa in ("base", "avx2", "avx512"):
         environment = {**os.environ, "CROWDSEG_ISA": isa, "CROWDSEG_OPS": "native"}
         command = [sys.executable, "-c", RUN, str(tmp_path / "scene.pt"), str(tmp_path / f"{isa}.pt")]
         subprocess.run(command, env=environment, check=True)
         results.append(torch.load(tmp_path / f"{isa}.pt"))
-    base, best = results
+    base = results[0]
     assert base[0] == "base"
-    torch.testing.assert_close(best[1:3], base[1:3], rtol=1e-5, atol=1e-7)
-    assert torch.equal(best[3], base[3])
+    for found in results[1:]:  # of the best set that this machine has, where it lacks the one asked for
+        torch.testing.assert_close(found[1:3], base[1:3], rtol=1e-5, atol=1e-7)
+        assert torch.equal(found[3], base[3])
 
 
 def test_a_million_points():
