@@ -380,7 +380,7 @@ double pull_push(const Tile<T>& tile, const Patch& patch, const PullPush<T>& tas
     const Int<T> label = __builtin_convertvector(load_labels<T>(found + i), Int<T>), pull = label == task.label;
     const Vec<T> weight = select(label != kInvalid, select(pull, pull_weight, push_weight), Vec<T>{});
     const Vec<T> distance = square_root(distances2(features, pixels.offset + i, task.center, depth));
-    const Vec<T> slack = hinge.slack(pull, distance);
+    const Vec<T> slack = select(weight > Vec<T>{}, hinge.slack(pull, distance), Vec<T>{});
     loss = multiply_add(weight, slack, loss);
     if (!gradient) continue;
     const Vec<T> slope = weight * hinge.slope(pull, distance, slack);

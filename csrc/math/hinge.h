@@ -15,7 +15,7 @@ struct Hinge {
   template <class Mask>
   CROWDSEG_HD V slack(Mask pull, V distance) const {
     const V value = select(pull, distance - near, far - distance);
-    return select(value > V{}, value, V{});
+    return select(value < V{}, V{}, value);  // what is no number stays none
   }
 
   // The slack's derivative in F is this times (F - c).
