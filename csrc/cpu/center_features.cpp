@@ -9,7 +9,7 @@ namespace crowdseg {
 
 namespace {
 
-constexpr std::int64_t kGrain = 64;  // points handed out at a time
+constexpr std::int64_t kGrain = 512;  // points handed out at a time
 
 }  // namespace
 

@@ -15,7 +15,7 @@ Buffer<T> centers_of(const Points& points, const FeatureMap<T>& map, int threads
   Buffer<T> centers(points.xy.size[0] * map.depth);
   for (std::int64_t image = 0; image + 1 < points.offsets.size[0]; ++image) {
     const std::int64_t first = points.offsets(image);
-    parallel_for(points.offsets(image + 1) - first, threads, 64, [&](std::int64_t index, int) {
+    parallel_for(points.offsets(image + 1) - first, threads, 1024, [&](std::int64_t index, int) {
       const std::int64_t i = first + index;
       map.read(image, points.xy(i, 0), points.xy(i, 1), centers + i * map.depth);
     });

@@ -13,7 +13,8 @@ namespace crowdseg {
 // hang for ever.
 int usable_threads(int wanted);
 
-// work(i, thread) for every i below `count`, thread below usable_threads(threads). `grain` indices at a time.
+// work(i, thread) for every i below `count`, thread below usable_threads(threads). `grain` indices at a time; no more than that
+// are not worth waking a thread for, which takes some 50 microseconds.
 template <class Work>
 void parallel_for(std::int64_t count, int threads, std::int64_t grain, const Work& work) {
   threads = usable_threads(threads);

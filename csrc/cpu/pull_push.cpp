@@ -96,7 +96,7 @@ class PullPushLoss {
   }
 
   void write_gradient(const View<T, 4>& out) const {
-    parallel_for(out.size[0] * out.size[2], threads_, 16, [&](std::int64_t line, int) {
+    parallel_for(out.size[0] * out.size[2], threads_, 128, [&](std::int64_t line, int) {
       const std::int64_t image = line / out.size[2], y = line % out.size[2];
       kernels_.separate(gradient_ + line * out.size[3] * map_.depth, map_.depth, static_cast<int>(out.size[1]),
                         out.size[3], out.stride[1], &out(image, 0, y, 0));
@@ -112,7 +112,7 @@ class PullPushLoss {
 
   void count_pixels() {
     std::vector<Counts> counts(circles_.circle.size());  // per entry
-    parallel_for(circles_.tiles(), threads_, 4, [&](std::int64_t index, int thread) {
+    parallel_for(circles_.tiles(), threads_, 64, [&](std::int64_t index, int thread) {
       if (circles_.empty(index)) return;
       const Tile<T> tile = tile_with_labels(index, workspaces_[thread]);
       for (std::int64_t entry = circles_.start[index]; entry < circles_.start[index + 1]; ++entry) {
@@ -128,7 +128,7 @@ class PullPushLoss {
   }
 
   void read_centers() {
-    parallel_for(terms_.size(), threads_, 64, [&](std::int64_t i, int) {
+    parallel_for(terms_.size(), threads_, 1024, [&](std::int64_t i, int) {
       const Term& term = terms_[i];
       if (term.used) map_.read(term.image, term.column, term.row, centers_ + i * map_.depth);
     });

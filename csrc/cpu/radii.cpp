@@ -32,7 +32,7 @@ class NearestOther {
     for (std::int64_t cell = 0; cell < grid_.grid.cells(); ++cell) {
       if (crowded(cell)) search_within(cell, found.data(), threads);
     }
-    parallel_for(grid_.grid.rows, threads, 8, [&](std::int64_t row, int) { search_row(row, found.data(), nearest); });
+    parallel_for(grid_.grid.rows, threads, 32, [&](std::int64_t row, int) { search_row(row, found.data(), nearest); });
   }
 
  private:

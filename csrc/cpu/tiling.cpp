@@ -21,7 +21,7 @@ Discs::Discs(const Points& points, const View<const double, 1>& radii, std::int6
   }
   spans_.resize(size);
   const auto row_spans = tile_kernels<double>(0).spans;
-  parallel_for(boxes_.size(), threads, 64, [&](std::int64_t i, int) {
+  parallel_for(boxes_.size(), threads, 512, [&](std::int64_t i, int) {
     Box& box = boxes_[i];
     box.columns = row_spans(circle(i), box.rows, static_cast<std::int32_t>(width), spans_.data() + box.spans);
   });
@@ -104,7 +104,7 @@ FeatureMap<T>::FeatureMap(const View<const T, 4>& embedding, std::int64_t height
       rows(height, embedding.size[2], taps), columns(width, embedding.size[3], taps), kernels_(tile_kernels<T>(depth)), embedding_(embedding),
       cells_(embedding.size[0] * image_size()) {
   const std::int64_t channels = embedding.size[1], cell_rows = embedding.size[2], cell_columns = embedding.size[3];
-  parallel_for(embedding.size[0] * cell_rows, threads, 16, [&](std::int64_t line, int) {
+  parallel_for(embedding.size[0] * cell_rows, threads, 128, [&](std::int64_t line, int) {
     const T* in = &embedding(line / cell_rows, 0, line % cell_rows, 0);
     T* out = cells_ + line * cell_columns * depth;
     if (embedding.stride[3] == 1) {
