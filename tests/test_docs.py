@@ -81,7 +81,8 @@ def test_every_command_is_shown():
 def parse_path(line: str) -> list[str]:
     words = shlex.split(line, comments=True)
     words = words[words.index("crowdseg") + 1 :]
-    return words[:2] if words[0] == "data" else words[:1]
+    command: Any = typer.main.get_command(app)
+    return words[:2] if hasattr(command.commands[words[0]], "commands") else words[:1]
 
 
 def all_commands() -> list[list[str]]:
