@@ -1,4 +1,4 @@
-// Chooses among the copies of tile_kernels.cpp.
+// Chooses among the copies of simd/tile_kernels.cpp.
 #include <cstdlib>
 #include <string>
 

@@ -5,7 +5,7 @@
 
 namespace crowdseg {
 
-// Numbers; csrc/cpu/simd.h has the lanes.
+// Numbers; csrc/cpu/simd/vec.h has the lanes.
 CROWDSEG_HD float select(bool choose, float a, float b) { return choose ? a : b; }
 CROWDSEG_HD double select(bool choose, double a, double b) { return choose ? a : b; }
 

@@ -155,6 +155,8 @@ def test_refuses_a_batch_index_of_another_length(scene, call):
         ("radii holds neg", lambda s: ops.exclusion_labels(s.points, -s.radii, s.size, s.batch_index, 4)),
         ("radii holds neg", lambda s: ops.energy_labels(s.embedding, s.points, s.radii / 0 * 0, s.size, s.batch_index)),
         ("size must be", lambda s: ops.exclusion_labels(s.points, s.radii, (0, 4), s.batch_index, 4)),
+        ("2\\^31 pixels", lambda s: ops.exclusion_labels(s.points, s.radii, (1 << 16, 1 << 15), s.batch_index, 4)),
+        ("2\\^31 pixels", lambda s: ops.energy_labels(s.embedding, s.points, s.radii, (1 << 16, 1 << 15))),
         ("must not be negative", lambda s: ops.exclusion_labels(s.points, s.radii, s.size, s.batch_index, -1)),
         ("must not be negative", lambda s: ops.nearest_neighbor_radii(s.points, min_radius=-1)),
         ("embedding must have", lambda s: ops.smoothed_center_features(s.embedding[0], s.points, s.size)),
