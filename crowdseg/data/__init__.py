@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from crowdseg.data import coco, jhu, labelmaps, nwpu, pointscsv, shanghaitech, ucf
+from crowdseg.data import coco, cvat, jhu, labelmaps, labelme, labelstudio, nwpu, pointscsv, shanghaitech, ucf
 from crowdseg.data.base import Dataset, Defect, Reader
 from crowdseg.data.images import IMAGE_SUFFIXES, image_size, read_image
 from crowdseg.data.inner import head_point, inner_point
@@ -30,6 +30,9 @@ DATASETS: dict[str, Reader] = {
     "ucf": ucf.READER,
     "jhu": jhu.READER,
     "nwpu": nwpu.READER,
+    "cvat": cvat.READER,
+    "labelstudio": labelstudio.READER,
+    "labelme": labelme.READER,
     "coco": coco.READER,
     "points.csv": pointscsv.READER,
     "labelmaps": labelmaps.READER,
@@ -50,7 +53,8 @@ def load_dataset(path: Path | str) -> Dataset:
     path = Path(os.path.normpath(Path(path).absolute()))  # a folder given as `.` has a name that tells its split
     if not path.exists():
         raise UsageError(f"{path} is not there.")
-    dataset = _read_at(path) or _read_below(path) or _read_around(path)
+    attempts = (read(path) for read in (_read_at, _read_below, _read_around))
+    dataset = next((found for found in attempts if found is not None), None)
     if dataset is None:
         layouts = "\n".join(f"  - {reader.layout}" for reader in DATASETS.values())
         raise UsageError(f"No dataset recognised in {path}. Looked for:\n{layouts}")

@@ -7,6 +7,7 @@ with nobody; a row with a name and no coordinates says the same (and can carry i
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -43,11 +44,11 @@ def read(root: Path) -> Dataset:
         if len(found) != 1:
             odd[f"{row['image']!r} " + ("fits several images" if found else "is not among the images")].append(line)
             continue
-        try:
-            if row["x"] or row["y"]:
-                rows[found[0]].append((float(row["x"]), float(row["y"])))
-        except ValueError:
-            odd["x and y are not numbers"].append(line)
+        if row["x"] or row["y"]:
+            if point := _point(row):
+                rows[found[0]].append(point)
+            else:
+                odd["x and y are not numbers"].append(line)
         _note_split(splits, found[0], row.get("split", ""), odd, line)
     for message, lines in odd.items():
         more = f" and {len(lines) - _ODD_ROWS} more" if len(lines) > _ODD_ROWS else ""
@@ -59,6 +60,14 @@ def read(root: Path) -> Dataset:
         if sample := collector.add(image, split, partial(_given, annotation)):
             sample.annotation = table
     return collector.dataset("images and points.csv")
+
+
+def _point(row: dict[str, str]) -> tuple[float, float] | None:
+    try:
+        x, y = float(row["x"]), float(row["y"])
+    except ValueError:
+        return None
+    return (x, y) if math.isfinite(x) and math.isfinite(y) else None
 
 
 def _given(annotation: Annotation, size: Size) -> Annotation:
