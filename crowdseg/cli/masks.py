@@ -25,7 +25,7 @@ def prep_masks(
     sam_model: Annotated[str, typer.Option(help="vit_b, vit_l or vit_h: what the weights are of.")] = "vit_b",
     split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,
-    preview: Annotated[int, typer.Option(min=0, help="Number of overlays to draw.")] = 0,
+    preview: Annotated[int, typer.Option(min=0, help="Number of images on contact sheets.")] = 0,
 ) -> None:
     """Turn points into instance masks. Run again, it goes on where it stopped."""
     from crowdseg.data import load_dataset

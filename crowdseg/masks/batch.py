@@ -41,7 +41,7 @@ class PrepResult:
         people: over all finished images. sources: people by where their mask came from.
         median_area: pixels. mean_leakage: share in [0, 1]. seconds: wall time.
         failures: images that could not be done, with the reason.
-        previews: overlays that were written.
+        previews: contact sheets that were written.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ def prep_masks(
         sam_checkpoint: weights of segment-anything. sam_model: ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
         split: ``"train"``, ``"val"`` or ``"test"``; None for all images.
         workers: processes; None for one per core. More than one needs an importable main module (``if __name__ ...``).
-        preview: overlays to draw, spread over the images.
+        preview: images on contact sheets, spread over all of them.
         progress: told how many images are finished, of how many.
 
     Raises:
@@ -245,15 +245,10 @@ def _statistics(store: MaskStore, samples: list[Sample]) -> dict[str, Any]:
 
 
 def _previews(store: MaskStore, samples: list[Sample], number: int) -> list[Path]:
-    """Overlays of ``number`` images spread over the dataset."""
+    """Contact sheets of ``number`` images spread over the dataset."""
     if number <= 0 or not samples:
         return []
-    from crowdseg.report.overlay import draw_overlay
+    from crowdseg.report.contact_sheet import write_contact_sheets
 
-    paths = []
-    for index in np.unique(np.linspace(0, len(samples) - 1, min(number, len(samples))).round().astype(int)):
-        sample = samples[index]
-        picture = draw_overlay(read_image(sample.image), store.labels(sample), sample.points)
-        paths.append(store.folder / "previews" / f"{sample.key.replace('/', '_')}.jpg")
-        files.write_picture(paths[-1], picture)
-    return paths
+    spread = np.unique(np.linspace(0, len(samples) - 1, min(number, len(samples))).round().astype(int))
+    return write_contact_sheets(store.folder / "previews", store, [samples[index] for index in spread])

@@ -45,7 +45,7 @@ def draw_overlay(
     zoom = max(1, -(-min_side // max(image.shape[:2])))
     picture = np.repeat(np.repeat(image, zoom, axis=0), zoom, axis=1).astype(np.float32)
     number = max(int(labels.max(initial=0)) if labels is not None else 0, 0 if points is None else len(points))
-    if labels is not None and number:
+    if labels is not None and labels.any():
         labels = np.repeat(np.repeat(labels, zoom, axis=0), zoom, axis=1)
         _tint(picture, labels, _distinct_colours(labels, number))
     if points is not None and len(points):
