@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crowdseg.errors import PartialFailure
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 def register(app: typer.Typer) -> None:
@@ -19,10 +22,15 @@ def prep_masks(
     data: Annotated[Path, typer.Argument(help="Dataset as downloaded; nothing is written into it.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the masks. Default: runs/masks/<dataset>.")] = None,
     segmenter: Annotated[
-        str, typer.Option(help="auto, superpixel or sam; auto takes sam given a checkpoint.")
+        str, typer.Option(help="auto, superpixel or sam; auto takes sam given a checkpoint or a model.")
     ] = "auto",
-    sam_checkpoint: Annotated[Path | None, typer.Option(help="Weights of segment-anything (.pth).")] = None,
-    sam_model: Annotated[str, typer.Option(help="vit_b, vit_l or vit_h: what the weights are of.")] = "vit_b",
+    sam_checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Weights of segment-anything (.pth), or a folder of transformers. Default: downloaded once."),
+    ] = None,
+    sam_model: Annotated[
+        str | None, typer.Option(help="vit_b, vit_l or vit_h, of which the weights are. Default: vit_b.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,
     preview: Annotated[int, typer.Option(min=0, help="Number of images on contact sheets.")] = 0,
@@ -39,6 +47,13 @@ def prep_masks(
     print_dataset(dataset)
     with progress() as bar:
         task = bar.add_task("Masks", total=None)
+        downloads: dict[str, TaskID] = {}
+
+        def download(file: str, done: int, total: int) -> None:
+            if file not in downloads:
+                downloads[file] = bar.add_task(f"{file}, MB")
+            bar.update(downloads[file], completed=done // 10**6, total=total // 10**6)
+
         result = prepare(
             dataset,
             out,
@@ -49,6 +64,7 @@ def prep_masks(
             workers=workers or None,
             preview=preview,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            download=download,
         )
     print_masks(result)
     if number := len(result.failures):

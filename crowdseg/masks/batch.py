@@ -20,6 +20,7 @@ import crowdseg
 from crowdseg import files
 from crowdseg.data import Dataset, load_dataset, read_image
 from crowdseg.errors import CrowdsegError, UsageError
+from crowdseg.masks import weights
 from crowdseg.masks.prepare import masks_from_points
 from crowdseg.masks.segmenters import make_segmenter
 from crowdseg.masks.settings import MaskSettings
@@ -66,32 +67,36 @@ def prep_masks(
     *,
     segmenter: str = "auto",
     sam_checkpoint: Path | str | None = None,
-    sam_model: str = "vit_b",
+    sam_model: str | None = None,
     split: str | None = None,
     workers: int | None = 1,
     preview: int = 0,
     progress: Tick | None = None,
+    download: weights.Tick | None = None,
 ) -> PrepResult:
     """Make an instance mask for every annotated point of a dataset; images finished earlier are kept.
 
     Args:
         data: a dataset as downloaded, see :func:`crowdseg.load_dataset`.
         out: folder for the masks; default ``runs/masks/<dataset folder>`` under the current folder.
-        segmenter: ``"superpixel"``, ``"sam"``, or ``"auto"``: sam where a checkpoint is given.
-        sam_checkpoint: weights of segment-anything. sam_model: ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+        segmenter: ``"superpixel"``, ``"sam"``, or ``"auto"``: sam where a checkpoint or a model is given.
+        sam_checkpoint: weights of segment-anything, or the folder of a SAM-like model of ``transformers``; None for
+            the official weights, which are downloaded once.
+        sam_model: ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``, None for the first; a folder says itself what it holds.
         split: ``"train"``, ``"val"`` or ``"test"``; None for all images.
         workers: processes; None for one per core. More than one needs an importable main module (``if __name__ ...``).
         preview: images on contact sheets, spread over all of them.
         progress: told how many images are finished, of how many.
+        download: told how many bytes of the weights are there, of how many.
 
     Raises:
         UsageError: no such dataset, split or segmenter, or ``out`` is not a place for masks.
-        SetupError: the SAM weights are not there or not of this model.
+        SetupError: the SAM weights are not there, cannot be downloaded, or are not of this model.
     """
     start = time.perf_counter()
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     samples = _annotated(dataset, split)
-    settings, checkpoint = _settings(segmenter, sam_checkpoint, sam_model)
+    settings, checkpoint = _settings(segmenter, sam_checkpoint, sam_model, download)
     worker = _Worker(settings, checkpoint)  # missing weights are refused before anything is written
     folder = Path(out) if out is not None else files.RUNS / "masks" / dataset.root.resolve().name
     store = _open_store(folder, dataset, settings)
@@ -133,16 +138,32 @@ def _annotated(dataset: Dataset, split: str | None) -> list[Sample]:
     return samples
 
 
-def _settings(segmenter: str, checkpoint: Path | str | None, model: str) -> tuple[MaskSettings, Path | None]:
+def _settings(
+    segmenter: str, checkpoint: Path | str | None, model: str | None, download: weights.Tick | None
+) -> tuple[MaskSettings, Path | None]:
+    """The settings that are asked for, and the weights, which are downloaded if need be."""
     if segmenter not in ("auto", "superpixel", "sam"):
         raise UsageError(f"There is no segmenter {segmenter!r}: choose auto, superpixel or sam.")
-    if segmenter == "superpixel" and checkpoint is not None:
-        raise UsageError("A SAM checkpoint is of no use to the superpixel segmenter: leave one of the two out.")
-    if segmenter == "superpixel" or (segmenter == "auto" and checkpoint is None):
+    asked = checkpoint is not None or model is not None
+    if segmenter == "superpixel" and asked:
+        raise UsageError(
+            "A SAM checkpoint or model is of no use to the superpixel segmenter: leave one of the two out."
+        )
+    if segmenter == "superpixel" or (segmenter == "auto" and not asked):
         return MaskSettings(), None
-    path = None if checkpoint is None else Path(checkpoint)
-    weights = f"{path.name}, {path.stat().st_size} bytes" if path is not None and path.is_file() else None
-    return MaskSettings("sam", model, weights), path
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        if model is not None:
+            raise UsageError(f"The folder {checkpoint} says itself what model it holds: leave out --sam-model {model}.")
+        return MaskSettings("sam", None, _identity(Path(checkpoint))), Path(checkpoint)
+    weights_of = weights.official(model or "vit_b")
+    path = weights.fetch(weights_of, download) if checkpoint is None else Path(checkpoint)
+    return MaskSettings("sam", model or "vit_b", _identity(path)), path
+
+
+def _identity(checkpoint: Path) -> str | None:
+    """By what other weights are noticed."""
+    files_of = [checkpoint] if checkpoint.is_file() else sorted(checkpoint.glob("*.*"))
+    return f"{checkpoint.name}, {sum(file.stat().st_size for file in files_of)} bytes" if files_of else None
 
 
 def _open_store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskStore:

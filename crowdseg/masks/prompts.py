@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from crowdseg.masks.crowd import Crowd
+from crowdseg.masks.crowd import Crowd, Window
 from crowdseg.masks.segmenters.base import Claim
 
 PERSON, OTHER, NOTHING = 1, 0, -1  # labels of prompt points, as segment-anything numbers them
@@ -30,6 +30,16 @@ class Prompts:
 
     def rows(self, indices: NDArray[np.intp]) -> Prompts:
         return Prompts(self.points[indices], self.labels[indices], self.boxes[indices])
+
+    def inside(self, window: Window) -> Prompts:
+        """In pixels of a part of the image: points beyond it say nothing, boxes end at its rim."""
+        rows, columns = window
+        corner = np.array([columns.start, rows.start], np.float64)
+        size = np.array([columns.stop - columns.start, rows.stop - rows.start], np.float64)
+        points = self.points - corner
+        beyond = ((points < -0.5) | (points >= size - 0.5)).any(axis=-1)
+        boxes = np.clip(self.boxes - np.tile(corner, 2), 0, np.tile(size, 2))
+        return Prompts(points, np.where(beyond, NOTHING, self.labels), boxes)
 
 
 def make_prompts(crowd: Crowd, patches: list[Claim]) -> Prompts:

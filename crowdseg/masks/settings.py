@@ -13,8 +13,8 @@ class MaskSettings:
 
     Attributes:
         segmenter: ``"superpixel"`` or ``"sam"``.
-        sam_model: ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``; None for the superpixel route.
-        sam_checkpoint: the weights' file name and size, so that other weights are noticed.
+        sam_model: ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``; None for the superpixel route and for a folder's model.
+        sam_checkpoint: the weights' name and size, so that other weights are noticed.
         min_radius: least radius of an exclusion circle.
         blob_threshold: least share of the colour variance in their circles that blobs around the points must explain
             for the people (or nuclei, or cells) of an image to be taken for blobs rather than for bodies below a head.

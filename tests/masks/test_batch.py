@@ -145,8 +145,8 @@ def test_contradictory_requests_are_refused_before_anything_is_written(blob_set,
         prep_masks(blob_set, segmenter="magic")
     with pytest.raises(UsageError, match="no use to the superpixel"):
         prep_masks(blob_set, segmenter="superpixel", sam_checkpoint="weights.pth")
-    with pytest.raises(SetupError, match="needs weights"):
-        prep_masks(blob_set, segmenter="sam")
+    with pytest.raises(UsageError, match="no use to the superpixel"):
+        prep_masks(blob_set, segmenter="superpixel", sam_model="vit_b")
     with pytest.raises(SetupError, match=r"absent\.pth is not there"):
         prep_masks(blob_set, sam_checkpoint="absent.pth")
     assert not (tmp_path / "runs").exists()

@@ -1,18 +1,20 @@
 """The sam route over segment-anything's own classes, with random weights; expectations come from SamPredictor."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from segment_anything import SamPredictor, sam_model_registry
 
 from crowdseg.errors import SetupError, UsageError
 from crowdseg.masks import MaskSettings, masks_from_points
 from crowdseg.masks.crowd import Crowd
-from crowdseg.masks.prompts import NOTHING, OTHER, PERSON, make_prompts
-from crowdseg.masks.segmenters.sam import SamSegmenter, Tile, load_sam
+from crowdseg.masks.prompts import NOTHING, OTHER, PERSON, Prompts, make_prompts
+from crowdseg.masks.segmenters import make_segmenter
+from crowdseg.masks.segmenters.prompted import Encoded, Grid, PromptedSegmenter
+from crowdseg.masks.segmenters.sam import SamModel, load_sam
 from crowdseg.masks.superpixels import patches
+from crowdseg.masks.tiles import make_tiles
 
 SETTINGS = MaskSettings("sam", "vit_b")
 
@@ -54,78 +56,117 @@ def test_a_lone_person_has_no_negatives(scene):
     assert (make_prompts(crowd, list(patches(scene.image, crowd))).labels == OTHER).sum() == 0
 
 
+def whole(size):
+    return slice(0, size[0]), slice(0, size[1])
+
+
 def test_candidates_are_those_of_the_predictor(scene, crowd, tiny_sam):
-    model = tiny_sam()
-    segmenter, predictor = SamSegmenter(model), SamPredictor(model)
+    sam = tiny_sam()
+    model, predictor = SamModel(sam), SamPredictor(sam)
     prompts = make_prompts(crowd, list(patches(scene.image, crowd)))
-    height, width = crowd.size
-    whole = (slice(0, height), slice(0, width))
-    segmenter.predictor.set_image(scene.image)
+    encoded = model.encode(scene.image)
     predictor.set_image(scene.image)
-    grid = segmenter._grid(Tile(whole, np.arange(12)))
-    logits, scores = segmenter._candidates(prompts, grid)
-    for index in (0, 7):
-        points, labels = prompts.points[index], prompts.labels[index]
-        for first, box in ((0, None), (3, prompts.boxes[index])):
-            _, score, low = predictor.predict(points, labels, box, return_logits=True)
-            np.testing.assert_allclose(logits[index, first : first + 3], low, atol=1e-4)
-            np.testing.assert_allclose(scores[index, first : first + 3], score, atol=1e-5)
+    for boxes in (False, True):
+        logits, scores = model.candidates(encoded, prompts, boxes=boxes)
+        for index in (0, 7):
+            box = prompts.boxes[index] if boxes else None
+            _, score, low = predictor.predict(prompts.points[index], prompts.labels[index], box, return_logits=True)
+            np.testing.assert_allclose(logits[index], low, atol=1e-4)
+            np.testing.assert_allclose(scores[index], score, atol=1e-5)
+
+
+def test_logits_are_read_where_segment_anything_puts_them(scene, crowd, tiny_sam):
+    sam = tiny_sam()
+    encoded = SamModel(sam).encode(scene.image)
     wave = torch.sin(torch.arange(32.0) / 4)[:, None] * torch.cos(torch.arange(32.0) / 5)
-    full = model.postprocess_masks(wave[None, None], predictor.input_size, crowd.size)[0, 0].numpy()
-    read = grid.read(wave[None].numpy(), whole)[0]  # in one step what segment-anything resizes in two
-    assert np.abs(read - full)[4:-4, 4:-4].max() < 0.03
+    full = sam.postprocess_masks(wave[None, None], encoded.state.input_size, crowd.size)[0, 0].numpy()
+    rows, columns = encoded.shape
+    shown = wave[None, :rows, :columns].numpy()
+    read = Grid(whole(crowd.size), encoded.cell).read(shown, whole(crowd.size))[0]
+    assert np.abs(read - full)[4:-4, 4:-4].max() < 0.03  # in one step what segment-anything resizes in two
 
 
-def test_a_tile_gives_image_coordinates(scene, crowd, tiny_sam):
+def test_a_tile_gives_image_coordinates():
     """A tile's candidates lie where the tile lies: those of the cropped image, shifted."""
-    segmenter = SamSegmenter(tiny_sam())
-    tile = Tile((slice(20, 110), slice(40, 150)), np.arange(1))
-    segmenter.predictor.set_image(scene.image[tile.window])
-    grid = segmenter._grid(tile)
-    at_home = replace(grid, x0=0, y0=0)
-    logits = np.random.default_rng(0).normal(size=(2, 32, 32)).astype(np.float32)
-    here = grid.read(logits, (slice(30, 60), slice(70, 90)))
-    assert np.array_equal(here, at_home.read(logits, (slice(10, 40), slice(30, 50))))
-    assert np.array_equal(
-        grid.area_outside(logits, (slice(30, 60), slice(70, 90)), 0.0),
-        at_home.area_outside(logits, (slice(10, 40), slice(30, 50)), 0.0),
+    logits = np.random.default_rng(0).normal(size=(2, 30, 28)).astype(np.float32)
+    there, at_home = Grid((slice(20, 110), slice(40, 152)), (3.0, 4.0)), Grid((slice(0, 90), slice(0, 112)), (3.0, 4.0))
+    here, home = (slice(30, 60), slice(70, 90)), (slice(10, 40), slice(30, 50))
+    assert np.array_equal(there.read(logits, here), at_home.read(logits, home))
+    assert np.array_equal(there.area_within(logits, here), at_home.area_within(logits, home))
+
+
+def test_reading_is_bilinear_and_ends_with_the_tile():
+    logits = np.random.default_rng(1).normal(size=(2, 10, 12)).astype(np.float32)
+    window = slice(2, 40), slice(5, 53)
+    read = Grid((slice(5, 35), slice(8, 44)), (3.0, 3.0)).read(logits, window)
+    y, x = ((np.arange(s.start, s.stop) - o + 0.5) / 3 - 0.5 for s, o in zip(window, (5, 8), strict=True))
+    expected = np.stack(
+        [map_coordinates(each, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest") for each in logits]
     )
+    inside = np.zeros(expected.shape[1:], bool)
+    inside[3:33, 3:39] = True
+    np.testing.assert_allclose(read[:, inside], expected[:, inside], atol=1e-5)
+    assert np.isneginf(read[:, ~inside]).all()
 
 
-def choose(crowd, index, masks, scores, segmenter, size=(120, 160)):
-    """Full-resolution boolean candidates through the choice, at one cell per pixel."""
-    segmenter.predictor.set_image(np.zeros((*size, 3), np.uint8))
-    grid = replace(segmenter._grid(Tile((slice(0, size[0]), slice(0, size[1])), np.arange(1))), cell=1.0, size=size)
-    logits = np.where(masks, 4.0, -4.0).astype(np.float32)
-    return segmenter._best(crowd, index, logits, np.array(scores, np.float32), grid)
+def test_area_within_a_window_counts_cells_by_their_centre():
+    logits = np.ones((1, 10, 12), np.float32)
+    grid = Grid((slice(100, 130), slice(200, 236)), (3.0, 3.0))  # centres at 101, 104, ... and 201, 204, ...
+    for rows, number in (((0, 300), 10), ((101, 105), 2), ((102, 104), 0), ((127, 129), 1), ((0, 90), 0)):
+        assert grid.area_within(logits, (slice(*rows), slice(0, 300))) == [12 * number]
 
 
-def test_the_choice(scene, crowd, tiny_sam):
-    segmenter = SamSegmenter(tiny_sam())
+class Answers:
+    """A network that knows its answers: full-resolution boolean masks, the same for everybody."""
+
+    side, device = 1024, torch.device("cpu")
+
+    def __init__(self, masks, scores):
+        self.logits = torch.from_numpy(np.where(masks, 4.0, -4.0).astype(np.float32))
+        self.scores = torch.tensor(scores)
+
+    def encode(self, image):
+        return Encoded(None, (1.0, 1.0), image.shape[:2])
+
+    def candidates(self, encoded, prompts, *, boxes):
+        number = len(prompts.points)
+        return self.logits.expand(number, *self.logits.shape), self.scores.expand(number, len(self.scores))
+
+
+def choose(scene, crowd, masks, scores):
+    """What becomes of these candidates for the first person."""
+    claims = PromptedSegmenter(Answers(np.stack(masks), scores)).claims(scene.image, crowd)
+    return next(claim for claim in claims if claim.index == 0)
+
+
+def test_the_choice(scene, crowd):
     rows, columns = np.mgrid[:120, :160]
     x, y = crowd.points[0]
     distance = np.hypot(columns - x, rows - y) / crowd.radii[0]
     small, large, elsewhere = distance < 0.4, distance < 1.6, np.hypot(columns - x - 40, rows - y) < 5
     everything = np.ones_like(small)
-    best = choose(crowd, 0, np.stack([small, large, elsewhere, everything]), [0.6, 0.7, 0.99, 1.0], segmenter)
-    assert best.score == pytest.approx(0.6) and best.leakage == 0
+    best = choose(scene, crowd, [small, large, elsewhere, everything], [0.6, 0.7, 0.99, 1.0])
+    assert best.source == "sam" and best.score == pytest.approx(0.6) and best.leakage == 0
     assert best.mask.sum() == small.sum()
     # a candidate that leaks is cut to the circle and says so
-    best = choose(crowd, 0, np.stack([large, elsewhere]), [0.7, 0.99], segmenter)
+    best = choose(scene, crowd, [large, elsewhere], [0.7, 0.99])
     assert best.mask.sum() == (distance**2 <= 1 + 1e-6).sum()
     assert best.leakage == pytest.approx(1 - (distance <= 1).sum() / large.sum(), abs=0.01)
-    # trusted by nobody: too much outside, or not at the point
-    assert choose(crowd, 0, np.stack([everything, elsewhere]), [1.0, 1.0], segmenter) is None
+    # trusted by nobody: too much outside, not at the point, no score
+    fallback = next(patches(scene.image, crowd))
+    for masks, scores in (([everything, elsewhere], [1.0, 1.0]), ([small], [float("nan")])):
+        best = choose(scene, crowd, masks, scores)
+        assert best.source == "superpixel" and best.score is None and np.array_equal(best.mask, fallback.mask)
     # the part at the point, with its hole filled
     hole = (columns == round(x) + 3) & (rows == round(y))
     broken = (small & ~hole) | ((distance > 0.7) & (distance < 0.8))
-    best = choose(crowd, 0, broken[None], [0.5], segmenter)
+    best = choose(scene, crowd, [broken], [0.5])
     assert best.mask.sum() == small.sum() and best.leakage == 0
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_everybody_gets_a_mask_and_the_source_is_told(scene, tiny_sam, seed):
-    segmenter = SamSegmenter(tiny_sam(seed=seed), min_containment=0.01)
+    segmenter = PromptedSegmenter(SamModel(tiny_sam(seed=seed)), min_containment=0.01)
     labels, records = masks_from_points(scene.image, scene.points, segmenter, SETTINGS)
     assert set(np.unique(labels)) >= set(range(1, 13))
     for record in records:
@@ -136,30 +177,65 @@ def test_everybody_gets_a_mask_and_the_source_is_told(scene, tiny_sam, seed):
 def test_batches_do_not_change_the_masks(scene, tiny_sam):
     results = []
     for batch in (1, 3):
-        segmenter = SamSegmenter(tiny_sam(), min_containment=0.01, prompt_batch=batch)
+        segmenter = PromptedSegmenter(SamModel(tiny_sam()), min_containment=0.01, prompt_batch=batch)
         results.append(masks_from_points(scene.image, scene.points, segmenter, SETTINGS)[0])
     assert (results[0] == results[1]).mean() > 0.999
+
+
+def test_tiles_give_the_masks_of_their_crops(blobs, tiny_sam):
+    """Dense people are segmented in tiles; each as if its tile were the image."""
+    scene = blobs(1, (240, 320), 60)
+    segmenter = PromptedSegmenter(SamModel(tiny_sam()), min_containment=0.01)
+    crowd = Crowd.of(scene.points, scene.labels.shape)
+    tiles = make_tiles(crowd, 128)
+    assert len(tiles) > 3
+    claims = {claim.index: claim for claim in segmenter.claims(scene.image, crowd)}
+    assert sorted(claims) == list(range(60))
+    prompts = make_prompts(crowd, list(patches(scene.image, crowd)))
+    predictor = SamPredictor(tiny_sam())
+    tile = tiles[0]
+    predictor.set_image(scene.image[tile.window])
+    inside = prompts.rows(tile.people).inside(tile.window)
+    learned = [index for index in tile.people.tolist() if claims[index].source == "sam"]
+    assert learned
+    for row, index in enumerate(tile.people.tolist()):
+        if index in learned:
+            found = [
+                predictor.predict(inside.points[row], inside.labels[row], box) for box in (None, inside.boxes[row])
+            ]
+            assert claims[index].score in [pytest.approx(score, abs=1e-4) for _, each, _ in found for score in each]
+
+
+def test_prompts_end_with_the_tile():
+    prompts = Prompts(
+        np.array([[[50.0, 40.0], [60.0, 40.0], [30.0, 40.0]]]),
+        np.array([[PERSON, OTHER, OTHER]]),
+        np.array([[35.0, 20.0, 58.0, 90.0]]),
+    )
+    inside = prompts.inside((slice(30, 70), slice(40, 60)))
+    assert inside.points[0, 0].tolist() == [10, 10] and inside.labels.tolist() == [[PERSON, NOTHING, NOTHING]]
+    assert inside.boxes.tolist() == [[0, 0, 18, 40]]
 
 
 def test_weights_are_loaded(tmp_path, monkeypatch, tiny_sam):
     monkeypatch.setitem(sam_model_registry, "vit_b", tiny_sam)
     torch.save(tiny_sam(seed=5).state_dict(), tmp_path / "weights.pth")
-    loaded = load_sam(SETTINGS, tmp_path / "weights.pth").predictor.model.state_dict()
+    loaded = load_sam("vit_b", tmp_path / "weights.pth").model.state_dict()
     for name, value in tiny_sam(seed=5).state_dict().items():
         assert torch.equal(loaded[name].cpu(), value)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch, tiny_sam):
     monkeypatch.setitem(sam_model_registry, "vit_b", tiny_sam)
-    with pytest.raises(SetupError, match=r"sam_vit_b_01ec64\.pth"):
-        load_sam(SETTINGS, None)
-    with pytest.raises(SetupError, match=r"absent\.pth is not there"):
-        load_sam(SETTINGS, tmp_path / "absent.pth")
+    with pytest.raises(SetupError, match="needs weights"):
+        make_segmenter(SETTINGS, None)
+    with pytest.raises(SetupError, match=r"absent\.pth is not there: pass --sam-checkpoint with sam_vit_b_01ec64\.pth"):
+        load_sam("vit_b", tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(SetupError, match=r"text\.pth does not hold"):
-        load_sam(SETTINGS, tmp_path / "text.pth")
+        load_sam("vit_b", tmp_path / "text.pth")
     torch.save(tiny_sam(width=64).state_dict(), tmp_path / "other.pth")
     with pytest.raises(SetupError, match=r"other\.pth does not hold the weights of SAM vit_b"):
-        load_sam(SETTINGS, tmp_path / "other.pth")
+        load_sam("vit_b", tmp_path / "other.pth")
     with pytest.raises(UsageError, match="vit_x"):
-        load_sam(MaskSettings("sam", "vit_x"), None)
+        load_sam("vit_x", tmp_path / "other.pth")
