@@ -94,5 +94,5 @@ def read_label_map(path: Path) -> LabelMap:
             if array.ndim != 2:
                 raise ValueError(f"expected one channel, got {image.mode}")
             return array.astype(np.int32)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (EOFError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{path} is not a readable label map ({error}).") from error

@@ -6,10 +6,10 @@ from importlib import import_module
 
 import typer
 
-masks = typer.Typer(no_args_is_help=True, help="Look at prepared masks.")
+masks = typer.Typer(no_args_is_help=True, help="Look at prepared masks, hand them to other tools, take them back.")
 
 # The order is the order of `crowdseg masks --help`.
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("masks_files",)
 
 
 def register(app: typer.Typer) -> None:

@@ -27,7 +27,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Instances:
+class Instances:
     """One JSON file: its image records, and the wanted annotations of each image by the image's id as text."""
 
     file: Path
@@ -50,7 +50,7 @@ def read(root: Path) -> Dataset:
     seen: set[Path] = set()
     for file in _json_files(root):
         split = split_of(file.stem) or split_of(file.parent.name) or "train"
-        instances = _load(file)
+        instances = load_instances(file)
         for record in instances.images:
             image = _find(home, file, str(record.get("file_name", "")), by_name)
             if image is None:
@@ -93,7 +93,7 @@ def _is_coco(path: Path) -> bool:
         return False
 
 
-def _load(file: Path) -> _Instances:
+def load_instances(file: Path) -> Instances:
     content = files.read_json(file)
     try:
         names = {str(each["id"]): str(each.get("name", "")).lower() for each in content.get("categories", [])}
@@ -102,7 +102,7 @@ def _load(file: Path) -> _Instances:
         for each in content["annotations"]:
             if not persons or str(each.get("category_id")) in persons:
                 annotations[str(each["image_id"])].append(each)
-        return _Instances(file, list(content["images"]), annotations, bool(persons))
+        return Instances(file, list(content["images"]), annotations, bool(persons))
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{file} is not in COCO form ({type(error).__name__}: {error}).") from error
 
@@ -118,7 +118,7 @@ def _find(home: Path, file: Path, name: str, by_name: dict[str, list[Path]]) -> 
     return next(iter(named or found), None)
 
 
-def _add(collector: Collector, instances: _Instances, record: Record, image: Path, split: str) -> None:
+def _add(collector: Collector, instances: Instances, record: Record, image: Path, split: str) -> None:
     annotations = instances.annotations.get(str(record.get("id")), [])
     reader = partial(_read, collector, instances, record, image, annotations)
     if sample := collector.add(image, split, reader):
@@ -126,7 +126,7 @@ def _add(collector: Collector, instances: _Instances, record: Record, image: Pat
 
 
 def _read(
-    collector: Collector, instances: _Instances, record: Record, image: Path, annotations: list[Record], size: Size
+    collector: Collector, instances: Instances, record: Record, image: Path, annotations: list[Record], size: Size
 ) -> Annotation:
     noted = (record.get("height", size[0]), record.get("width", size[1]))
     if noted != size:
@@ -137,7 +137,7 @@ def _read(
     ignore: list[RLE] = []
     for each in annotations:
         try:
-            mask = _mask(each, size)
+            mask = mask_of(each, size)
             if each.get("iscrowd"):
                 ignore += [mask] if mask else []
             else:
@@ -154,7 +154,7 @@ def _read(
     )
 
 
-def _mask(annotation: Record, size: Size) -> RLE | None:
+def mask_of(annotation: Record, size: Size) -> RLE | None:
     """The mask, or None where there is no segmentation or it covers no pixel."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, list):

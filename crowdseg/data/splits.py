@@ -69,8 +69,8 @@ def protocol_subset(samples: Sequence[Sample], file: Path) -> list[Sample]:
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
         raise DataError(f"{file} names no image. Give one name per line.")
-    known = _by_name(samples)
-    found = {name: known.get(_bare(name), []) for name in names}
+    known = samples_by_name(samples)
+    found = {name: known.get(bare_name(name), []) for name in names}
     if unknown := [name for name in names if not found[name]]:
         raise UsageError(f"{file} names {_listed(unknown)}, not among the {len(samples)} images to choose from.")
     if ambiguous := [name for name in names if len(found[name]) > 1]:
@@ -82,17 +82,17 @@ def protocol_subset(samples: Sequence[Sample], file: Path) -> list[Sample]:
     return _sorted({each.key: each for matched in found.values() for each in matched}.values())
 
 
-def _by_name(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+def samples_by_name(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     """Every ending of a sample's key, from the bare name to the whole key -> the samples it fits."""
     known: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        parts = _bare(sample.key).split("/")
+        parts = bare_name(sample.key).split("/")
         for start in range(len(parts)):
             known["/".join(parts[start:])].append(sample)
     return known
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """``./images\\IMG_1.JPG`` -> ``images/IMG_1``; only an image's extension goes, other dots are part of the name."""
     path = PurePosixPath(name.replace("\\", "/"))
     return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)

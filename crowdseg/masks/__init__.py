@@ -8,6 +8,10 @@ from typing import Any
 _WHERE = {
     "prep_masks": "batch",
     "PrepResult": "batch",
+    "export_masks": "export",
+    "MaskExport": "export",
+    "import_masks": "importing",
+    "MaskImport": "importing",
     "masks_from_points": "prepare",
     "MaskSettings": "settings",
     "MaskStore": "store",

@@ -19,6 +19,7 @@ from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import LabelMap, Sample
 
 MANIFEST = "manifest.json"
+IMPORTED = "imported"  # in place of the settings where masks came from elsewhere: no change of settings undoes them
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Record:
     Attributes:
         index: of the point, 0-based: the mask's label is ``index + 1``.
         point: (x, y) in pixels. radius: of its exclusion circle, in pixels. area: of the mask, in pixels.
-        source: ``"sam"``, ``"superpixel"`` or ``"disc"``.
+        source: ``"sam"``, ``"superpixel"`` or ``"disc"``; ``"imported"`` where another tool or a hand drew the mask.
         score: predicted IoU in [0, 1] where the segmenter gives one.
         leakage: share of the chosen candidate that lay outside the circle, in [0, 1].
     """
@@ -86,21 +87,25 @@ class MaskStore:
         return self.record_file(sample).is_file() and self.label_file(sample).is_file()
 
     def is_current(self, sample: Sample) -> bool:
-        """Whether the image was finished with these settings and these points."""
+        """Whether the image was finished with these settings, or imported, for these points."""
         if not self.has(sample):
             return False
         try:
             record = files.read_json(self.record_file(sample))
-            return (record["settings"], record["points"]) == (self.settings_hash, _points_hash(sample))
+            return record["settings"] in (self.settings_hash, IMPORTED) and record["points"] == _points_hash(sample)
         except (DataError, KeyError, TypeError):
             return False
 
-    def write(self, sample: Sample, labels: LabelMap, records: list[Record]) -> None:
-        """Keep an image's masks. The record comes last: without it the image does not count as finished."""
+    def write(self, sample: Sample, labels: LabelMap, records: list[Record], *, imported: bool = False) -> None:
+        """Keep an image's masks. The record comes last: without it the image does not count as finished.
+
+        ``imported`` masks stay as they are when the settings change; only other points make them outdated.
+        """
         self.record_file(sample).unlink(missing_ok=True)
         files.write_label_map(self.label_file(sample), labels)
         people = [asdict(record) for record in records]
-        content = {"settings": self.settings_hash, "points": _points_hash(sample), "people": people}
+        settings = IMPORTED if imported else self.settings_hash
+        content = {"settings": settings, "points": _points_hash(sample), "people": people}
         files.write_json(self.record_file(sample), content, indent=None)
 
     def labels(self, sample: Sample) -> LabelMap:
