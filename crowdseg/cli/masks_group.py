@@ -9,7 +9,7 @@ import typer
 masks = typer.Typer(no_args_is_help=True, help="Look at prepared masks, hand them to other tools, take them back.")
 
 # The order is the order of `crowdseg masks --help`.
-COMMANDS: tuple[str, ...] = ("masks_files",)
+COMMANDS = ("masks_report", "masks_files")
 
 
 def register(app: typer.Typer) -> None:

@@ -14,6 +14,8 @@ _WHERE = {
     "MaskImport": "importing",
     "masks_from_points": "prepare",
     "MaskSettings": "settings",
+    "review_masks": "review",
+    "MaskReview": "review",
     "MaskStore": "store",
     "Record": "store",
 }
