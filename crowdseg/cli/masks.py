@@ -51,7 +51,7 @@ def prep_masks(
 
         def download(file: str, done: int, total: int) -> None:
             if file not in downloads:
-                downloads[file] = bar.add_task(f"{file}, MB")
+                downloads[file] = bar.add_task(f"Downloading {file}, MB")
             bar.update(downloads[file], completed=done // 10**6, total=total // 10**6)
 
         result = prepare(

@@ -197,9 +197,10 @@ def _prepare(
         for sample in samples:
             yield sample, worker.prepare(sample, store)
         return
+    threads = max(1, (os.cpu_count() or 1) // workers)
     # spawn: a fork of a process that has started torch's threads can hang
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (worker.settings, worker.checkpoint)
+        workers, multiprocessing.get_context("spawn"), _start_worker, (threads, worker.settings, worker.checkpoint)
     )
     try:
         futures: dict[Future[str | None], Sample] = {
@@ -241,11 +242,11 @@ class _Worker:
 _worker: _Worker | None = None  # of this process
 
 
-def _start_worker(*arguments: Any) -> None:
+def _start_worker(threads: int, *arguments: Any) -> None:
     global _worker
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, images in progress are finished
     _worker = _Worker(*arguments)
 

@@ -103,6 +103,9 @@ def _download(weights: Weights, part: Path, tick: Tick | None) -> None:
     request = Request(weights.url, headers={"Range": f"bytes={start}-"} if start else {})
     with urlopen(request, timeout=_PATIENCE) as response:
         start = start if response.status == 206 else 0  # a server that knows no ranges sends the file from its start
+        offered = int(response.headers.get("Content-Length", weights.size - start)) + start
+        if offered != weights.size:  # a notice in place of the file, as some networks send
+            raise ConnectionError(f"the server offers {offered:,} bytes, not {weights.size:,}")
         with part.open("ab" if start else "wb") as file:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)

@@ -111,16 +111,22 @@ def test_a_download_that_was_complete_is_only_checked(server, home):
 
 def test_what_is_not_the_file_is_not_kept(server, home):
     server.content = CONTENT[:-1] + b"!"
-    expected = of(server.url)
-    if server.content == CONTENT:
-        pytest.fail("the server's content should differ")
     with pytest.raises(SetupError, match=r"SHA-256 differs\) and was deleted.*put it at"):
-        fetch(expected)
+        fetch(of(server.url))
     assert names(home) == []
 
 
+def test_a_notice_in_place_of_the_file_does_not_spoil_what_is_there(server, home):
+    home.mkdir()
+    (home / "sam.pth.part").write_bytes(CONTENT[:1000])
+    server.content, server.ranges = b"<html>Please log in</html>", False
+    with pytest.raises(SetupError, match="the server offers 26 bytes, not 3,000,000"):
+        fetch(of(server.url))
+    assert (home / "sam.pth.part").read_bytes() == CONTENT[:1000]
+
+
 def test_an_error_of_the_server_is_told(server, home):
-    with pytest.raises(SetupError, match=r"HTTP Error 404.*home/other\.pth.*superpixel|other\.pth.*HTTP Error 404"):
+    with pytest.raises(SetupError, match=r"home/other\.pth \(HTTP Error 404.*put it there"):
         fetch(of(server.url.replace("sam.pth", "other.pth")))
     assert names(home) == []
 
@@ -159,10 +165,11 @@ def test_masks_by_downloaded_weights(server, home, blob_set, tmp_path, monkeypat
     torch.save(tiny_sam().state_dict(), tmp_path / "tiny.pth")
     server.content = (tmp_path / "tiny.pth").read_bytes()
     monkeypatch.setitem(weights.OFFICIAL, "vit_l", of(server.url, server.content))
-    told = []
-    result = prep_masks(blob_set, sam_model="vit_l", download=lambda *each: told.append(each))
-    assert (result.segmenter, result.done, told[-1][1]) == ("sam", 4, len(server.content))
-    assert prep_masks(blob_set, sam_model="vit_l").kept == 4
+    result = CliRunner().invoke(app, ["prep-masks", str(blob_set), "--sam-model", "vit_l"])
+    assert result.exit_code == 0, result.output
+    assert (home / "sam.pth").read_bytes() == server.content
+    again = prep_masks(blob_set, segmenter="sam", sam_model="vit_l")
+    assert (again.segmenter, again.kept) == ("sam", 4) and len(server.asked) == 1
 
 
 def test_the_command_says_where_to_put_the_file(server, home, blob_set, tmp_path, monkeypatch):
