@@ -176,7 +176,7 @@ class Visitor:
 
     def people(self) -> list[dict[str, str]]:
         """The data of those shown, in the order shown."""
-        return self.ask("[...document.querySelectorAll('#people li:not([hidden]) .person')].map(p => ({...p.dataset}))")
+        return self.ask("[...document.querySelectorAll('#people .person')].map(p => ({...p.dataset}))")
 
     def choose(self, name: str, text: str) -> None:
         from selenium.webdriver.support.ui import Select
@@ -194,10 +194,10 @@ class Visitor:
 def visit(browser: Any, page: Path) -> Iterator[Callable[..., Visitor]]:
     """Opens the page; afterwards nothing may have gone wrong in it."""
 
-    def visit(**screen: Any) -> Visitor:
+    def visit(path: Path = page, **screen: Any) -> Visitor:
         visitor = Visitor(browser)
         visitor.screen(**{"width": 1200, "height": 800, **screen})
-        browser.get(page.as_uri())
+        browser.get(path.as_uri())
         return visitor
 
     yield visit
@@ -271,6 +271,35 @@ def test_orders(visit):
     groups = [[place for place, person in zip(places, visitor.people(), strict=True) if split in person["image"]]
               for split in ("test_data", "train_data")]  # fmt: skip
     assert places == [*sorted(groups[0]), *sorted(groups[1])]
+
+
+def test_of_many_people_some_are_shown_and_more_on_demand(visit, folder, tmp_path):
+    from selenium.webdriver import Keys
+
+    review = review_masks(folder, most=30)
+    path = write_masks_page(tmp_path / "many.html", replace(review, worst=review.worst * 20)).path
+    visitor = visit(path=path)
+    assert len(visitor.people()) == 240 and visitor.one("#shown").text == "600 shown"
+    visitor.one("#more").click()
+    assert [int(person["rank"]) for person in visitor.people()] == list(range(480))
+    visitor.ask("document.querySelector('#people li:last-child .person').focus()")
+    visitor.keys(Keys.ARROW_RIGHT)
+    assert visitor.ask("document.activeElement.dataset.rank") == "480" and len(visitor.people()) == 600
+    assert not visitor.one("#more").is_displayed()
+    visitor.one("#image").send_keys("img")
+    assert len(visitor.people()) == 240  # from the top again
+
+
+def test_turning_pages_beyond_those_shown(visit, folder, tmp_path):
+    from selenium.webdriver import Keys
+
+    review = review_masks(folder, most=30)
+    visitor = visit(path=write_masks_page(tmp_path / "many.html", replace(review, worst=review.worst * 10)).path)
+    visitor.ask("document.querySelectorAll('.person')[238].click()")
+    visitor.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert "241 of 300" in visitor.one("#figures").text
+    visitor.keys(Keys.ESCAPE)
+    assert visitor.ask("document.activeElement.dataset.rank") == "240"
 
 
 def test_hovering_zooms_beside_the_person_within_the_window(visit):
