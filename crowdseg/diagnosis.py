@@ -18,8 +18,10 @@ from crowdseg._native import KERNELS, backend
 from crowdseg.errors import SetupError
 from crowdseg.ops.selfcheck import self_check
 
-# What decides threads and kernels; from the environment.
-VARIABLES = ("CROWDSEG_OPS", "CROWDSEG_ISA", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")
+# What decides threads, kernels and where weights are kept; from the environment.
+VARIABLES = (
+    "CROWDSEG_OPS", "CROWDSEG_ISA", "CROWDSEG_HOME", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 REINSTALL = "`pip install --verbose --force-reinstall --no-deps .` in the folder of crowdseg's source"
 
 

@@ -14,6 +14,15 @@ from crowdseg.masks.superpixels import patches
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'crowdseg[hf]'")
 
 
+def lively(model):
+    """Weights that let prompts through: transformers starts from so small ones that all logits are about 0."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=weight[0].numel() ** -0.5)
+    return model
+
+
 def save_sam(folder, side=128):
     """SAM: keeps proportions, pads."""
     torch.manual_seed(0)
@@ -29,7 +38,7 @@ def save_sam(folder, side=128):
         "hidden_size": 32, "mlp_dim": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 32,
     }  # fmt: skip
     config = transformers.SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
-    transformers.SamModel(config).save_pretrained(folder)
+    lively(transformers.SamModel(config)).save_pretrained(folder)
     transformers.SamImageProcessor(
         size={"longest_edge": side}, pad_size={"height": side, "width": side}
     ).save_pretrained(folder)
@@ -54,8 +63,9 @@ def save_sam2(folder, side=128):
         "hidden_size": 32, "mlp_dim": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 32,
     }  # fmt: skip
     config = transformers.Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
-    transformers.Sam2Model(config).save_pretrained(folder)
-    transformers.Sam2ImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
+    lively(transformers.Sam2Model(config)).save_pretrained(folder)
+    processor = getattr(transformers, "Sam2ImageProcessor", None) or transformers.Sam2ImageProcessorFast  # before 5
+    processor(size={"height": side, "width": side}).save_pretrained(folder)
 
 
 SAVE = {"sam": save_sam, "sam2": save_sam2}
@@ -93,6 +103,7 @@ def test_candidates_are_those_of_the_processor(kind_and_folder, blobs):
             expected = model.model(**chosen, multimask_output=True)
         logits, scores = model.candidates(encoded, prompts, boxes=boxes)
         assert logits.shape == (12, 3, 32, 32)
+        assert (logits[1:] - logits[0]).abs().amax(dim=(1, 2, 3)).min() > 0.05  # the prompts matter
         torch.testing.assert_close(logits, expected.pred_masks[0], atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(scores, expected.iou_scores[0], atol=1e-4, rtol=1e-3)
     # 160 x 120 pixels: SAM shows them as 128 x 96, SAM 2 as 128 x 128

@@ -33,8 +33,7 @@ class HuggingFaceModel:
         inputs = self.processor(images=np.array(image), return_tensors="pt")
         pixels = inputs["pixel_values"].to(self.device)
         # SAM keeps the proportions and pads, SAM 2 and 3 stretch the image over the whole input
-        sizes = inputs.get("reshaped_input_sizes")
-        shown = pixels.shape[-2:] if sizes is None else sizes[0].tolist()
+        shown = inputs["reshaped_input_sizes"][0].tolist() if self.processor.do_pad else pixels.shape[-2:]
         zoom = [here / there for here, there in zip(shown, image.shape[:2], strict=True)]
         embeddings = self.model.get_image_embeddings(pixels)
         coarsest = embeddings[-1] if isinstance(embeddings, list) else embeddings
