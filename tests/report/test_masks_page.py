@@ -209,7 +209,7 @@ def test_the_worst_are_first_and_every_picture_is_there(visit):
     people = visitor.people()
     assert len(people) == SHOWN and [int(person["rank"]) for person in people] == list(range(SHOWN))
     assert people[0]["reason"] == "fallback" and people[-1]["reason"] != "fallback"
-    assert visitor.one("#shown").text == f"{SHOWN} shown"
+    assert visitor.one("#shown").text == f"{SHOWN} people"
     assert (
         visitor.ask(
             "Promise.all([...document.querySelectorAll('.person image')].map(i => { const p = new Image();"
@@ -241,7 +241,7 @@ def test_filters_by_source_reason_and_image(visit):
             box.click()
     discs = visitor.people()
     assert discs == [person for person in everyone if person["source"] == "disc"] and discs
-    assert visitor.one("#shown").text == f"{len(discs)} of {SHOWN} shown"
+    assert visitor.one("#shown").text == f"{len(discs)} of {SHOWN} people"
     for box in visitor.all("input[name=source]"):
         if not box.is_selected():
             box.click()
@@ -252,7 +252,7 @@ def test_filters_by_source_reason_and_image(visit):
     visitor.one("#image").send_keys(name.lower())
     assert visitor.people() == [person for person in everyone if name in person["image"]]
     visitor.one("#image").send_keys(" of nowhere")
-    assert visitor.people() == [] and visitor.one("#shown").text == f"0 of {SHOWN} shown"
+    assert visitor.people() == [] and visitor.one("#shown").text == f"0 of {SHOWN} people"
 
 
 def test_orders(visit):
@@ -279,7 +279,7 @@ def test_of_many_people_some_are_shown_and_more_on_demand(visit, folder, tmp_pat
     review = review_masks(folder, most=30)
     path = write_masks_page(tmp_path / "many.html", replace(review, worst=review.worst * 20)).path
     visitor = visit(path=path)
-    assert len(visitor.people()) == 240 and visitor.one("#shown").text == "600 shown"
+    assert len(visitor.people()) == 240 and visitor.one("#shown").text == "600 people"
     visitor.one("#more").click()
     assert [int(person["rank"]) for person in visitor.people()] == list(range(480))
     visitor.ask("document.querySelector('#people li:last-child .person').focus()")
