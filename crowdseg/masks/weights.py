@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from crowdseg.errors import SetupError, UsageError
@@ -83,9 +84,10 @@ def fetch(weights: Weights, tick: Tick | None = None) -> Path:
         intact = _sha256(part) == weights.sha256
         part.replace(path) if intact else part.unlink()
     except (OSError, HTTPException) as error:
+        reason = error.reason if type(error) is URLError else error
         raise SetupError(
-            f"Cannot download {weights.url} to {path} ({error}): run again, which goes on where it stopped, or get the "
-            f"file by other means and put it there; without weights there is --segmenter superpixel."
+            f"Cannot download {weights.url} to {path} ({reason}): run again, which goes on where it stopped, or get "
+            f"the file by other means and put it there; without weights there is --segmenter superpixel."
         ) from error
     if not intact:
         raise SetupError(

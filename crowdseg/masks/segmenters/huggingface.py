@@ -76,11 +76,11 @@ def load_huggingface(folder: Path) -> HuggingFaceModel:
         model = AutoModelForMaskGeneration.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever reading a foreign folder provokes
         raise SetupError(
-            f"{folder} holds no SAM of transformers ({type(error).__name__}: {_first_line(error)}): it needs "
+            f"{folder} holds no SAM of transformers ({type(error).__name__}: {_first_sentence(error)}): it needs "
             f"config.json, preprocessor_config.json and model.safetensors, as its save_pretrained writes them."
         ) from error
     return HuggingFaceModel(model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
