@@ -128,3 +128,15 @@ def test_a_folder_is_a_checkpoint(kind_and_folder, blob_set, tmp_path, monkeypat
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(SetupError, match=r"holds no SAM of transformers .*preprocessor_config\.json"):
         load_huggingface(tmp_path)
+
+
+def test_a_model_that_answers_otherwise_is_refused(tmp_path):
+    save_sam(tmp_path)
+    vision = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "output_channels": 32, "mlp_dim": 64,
+        "global_attn_indexes": [0], "num_pos_feats": 16,
+    }  # fmt: skip
+    config = transformers.SamHQConfig(vision_config=vision, prompt_encoder_config={"hidden_size": 32})
+    transformers.SamHQModel(config).save_pretrained(tmp_path)
+    with pytest.raises(SetupError, match="holds a SamHQModel, but masks come from SamModel, Sam2Model"):
+        load_huggingface(tmp_path)

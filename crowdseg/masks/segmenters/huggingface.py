@@ -14,6 +14,7 @@ from crowdseg.errors import SetupError
 from crowdseg.masks.prompts import Prompts
 from crowdseg.masks.segmenters.prompted import Encoded
 
+_KINDS = ("SamModel", "Sam2Model", "Sam3TrackerModel", "EdgeTamModel")  # these answer alike
 _UPSAMPLING = 4  # logits per cell of the coarsest embedding, along each side, in all of these models
 
 
@@ -79,6 +80,8 @@ def load_huggingface(folder: Path) -> HuggingFaceModel:
             f"{folder} holds no SAM of transformers ({type(error).__name__}: {_first_sentence(error)}): it needs "
             f"config.json, preprocessor_config.json and model.safetensors, as its save_pretrained writes them."
         ) from error
+    if type(model).__name__ not in _KINDS:
+        raise SetupError(f"{folder} holds a {type(model).__name__}, but masks come from {', '.join(_KINDS)} only.")
     return HuggingFaceModel(model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor)
 
 
