@@ -39,7 +39,7 @@ def prep_masks(
     from crowdseg.data import load_dataset
     from crowdseg.masks import prep_masks as prepare
     from crowdseg.report.console import err, progress
-    from crowdseg.report.dataset import print_dataset
+    from crowdseg.report.dataset import print_broken, print_dataset
     from crowdseg.report.masks import print_masks
 
     with err.status(f"Reading {data}"):
@@ -67,7 +67,11 @@ def prep_masks(
             download=download,
         )
     print_masks(result)
+    print_broken(dataset)
+    problems = []
     if number := len(result.failures):
-        raise PartialFailure(
-            f"{number} of {result.images} images failed, the others are kept: repair or remove what is listed."
-        )
+        problems.append(f"{number} of {result.images} images failed")
+    if number := len(dataset.broken):
+        problems.append(f"{number} defect{'s' * (number > 1)} of the dataset lose{'s' * (number == 1)} data")
+    if problems:
+        raise PartialFailure(f"{' and '.join(problems)}, all else is kept: repair or remove what is listed.")

@@ -21,6 +21,7 @@ from crowdseg import files
 from crowdseg.data import Dataset, load_dataset, read_image
 from crowdseg.errors import CrowdsegError, UsageError
 from crowdseg.masks import weights
+from crowdseg.masks.memory import check_memory
 from crowdseg.masks.prepare import masks_from_points
 from crowdseg.masks.segmenters import make_segmenter
 from crowdseg.masks.settings import MaskSettings
@@ -100,6 +101,7 @@ def prep_masks(
     worker = _Worker(settings, checkpoint)  # missing weights are refused before anything is written
     folder = Path(out) if out is not None else files.RUNS / "masks" / dataset.root.resolve().name
     store = _open_store(folder, dataset, settings)
+    files.write_json(files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
     todo = [sample for sample in samples if not store.is_current(sample)]
     redone = {sample.key for sample in todo if store.has(sample)}
     failures = {}
@@ -112,7 +114,6 @@ def prep_masks(
             progress(len(samples) - len(todo) + number, len(samples))
     finished = [sample for sample in samples if sample.key not in failures]
     previews = _previews(store, finished, preview)
-    files.write_json(files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
     return PrepResult(
         folder=folder,
         dataset=dataset,
@@ -227,6 +228,7 @@ class _Worker:
     def prepare(self, sample: Sample, store: MaskStore) -> str | None:
         """Make and keep the masks; returns what went wrong."""
         try:
+            check_memory(sample)
             image = read_image(sample.image)
             if image.shape[:2] != tuple(sample.size):
                 return f"{sample.image} changed while it was in use: run again."

@@ -59,6 +59,11 @@ def print_dataset(dataset: Dataset) -> None:
     console.err.print("\n".join(lines), highlight=False)
 
 
+def print_broken(dataset: Dataset) -> None:
+    """What loses data, on stderr: for the commands that leave it out."""
+    _print_defects(console.err, dataset, dataset.broken, "[red]broken[/]")
+
+
 def dataset_json(dataset: Dataset) -> dict[str, Any]:
     """Everything the check says, all defects included, as JSON values."""
     return {

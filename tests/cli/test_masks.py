@@ -73,10 +73,11 @@ def test_requests_that_cannot_be_met(tmp_path, options, code, text):
     assert not (tmp_path / "runs").exists()
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_keeps_what_is_finished(tmp_path, workers):
     data = write_set(tmp_path, 24, (300, 400))
     process = subprocess.Popen(
-        command(data, "--workers", 2),
+        command(data, "--workers", workers),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -92,5 +93,8 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert process.returncode == 130 and "Traceback" not in errors and "Stopped." in errors
     finished = len(list(records.glob("[0-9]*.json")))
     assert 0 < finished < 24
+    assert not list((tmp_path / "runs").rglob(".*"))  # nothing half-written
+    for path in (tmp_path / "runs").rglob("*.png"):
+        Image.open(path).load()
     again = run(tmp_path, data, "--workers", 1)
     assert again.returncode == 0 and f"24 ({finished} from an earlier run)" in again.stdout
