@@ -59,8 +59,11 @@ def to_label_map(rles: list[RLE], size: Size) -> LabelMap:
     """Masks -> label map; where masks overlap the smaller one is on top (ties: the smaller index)."""
     labels = np.zeros(size, np.int32)
     areas = area(rles)
+    corners = boxes(rles).astype(int)
     for index in sorted(range(len(rles)), key=lambda i: (-areas[i], -i)):
-        labels[to_mask(rles[index])] = index + 1
+        x0, y0, x1, y1 = corners[index]
+        window = np.s_[y0:y1, x0:x1]  # masks are small, and the image is not to be gone over for each
+        labels[window][coco_mask.decode(rles[index])[window] > 0] = index + 1
     return labels
 
 

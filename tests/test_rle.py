@@ -1,0 +1,37 @@
+"""Masks as run lengths and as label maps."""
+
+import numpy as np
+import pytest
+
+from crowdseg import rle
+
+SIZE = (40, 60)
+
+
+def rectangles(number: int) -> list[np.ndarray]:
+    """Masks that overlap and reach the rim; the first is empty."""
+    generator = np.random.default_rng(number)
+    masks = [np.zeros(SIZE, bool) for _ in range(number)]
+    for mask in masks[1:]:
+        y, x = generator.integers(0, SIZE[0]), generator.integers(0, SIZE[1])
+        mask[y : y + generator.integers(1, 12), x : x + generator.integers(1, 12)] = True
+    return masks
+
+
+@pytest.mark.parametrize("number", [0, 1, 30, 300])  # pycocotools fails on lists of more than 255 in places
+def test_of_overlapping_masks_the_smaller_is_on_top(number):
+    masks = rectangles(number)
+    expected = np.zeros(SIZE, np.int32)
+    for index in sorted(range(number), key=lambda i: (-masks[i].sum(), -i)):
+        expected[masks[index]] = index + 1
+    labels = rle.to_label_map([rle.from_mask(mask) for mask in masks], SIZE)
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("number", [1, 300])
+def test_a_label_map_comes_back(number):
+    labels = rle.to_label_map([rle.from_mask(mask) for mask in rectangles(number)], SIZE)
+    masks = rle.from_label_map(labels, number)
+    assert rle.area(masks).tolist() == np.bincount(labels.ravel(), minlength=number + 1)[1:].tolist()
+    np.testing.assert_array_equal(rle.to_label_map(masks, SIZE), labels)
