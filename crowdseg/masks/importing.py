@@ -265,8 +265,13 @@ def _records(labels: LabelMap, crowd: Crowd, told: dict[int, dict[str, Any]]) ->
         leakage = 1 - inside[index + 1] / max(area, 1)
         each = told.get(index + 1, {})
         if isinstance(each.get("source"), str):
-            source, score, leakage = each["source"], each.get("score"), each.get("leakage", leakage)
+            source, score = each["source"], _number(each.get("score"), None)
+            leakage = _number(each.get("leakage"), leakage)
         records.append(
             Record(index, (float(x), float(y)), source, score, round(float(leakage), 4), area, round(float(radius), 3))
         )
     return records
+
+
+def _number(value: Any, otherwise: float | None) -> Any:
+    return float(value) if isinstance(value, (int, float)) else otherwise

@@ -158,6 +158,19 @@ def test_masks_on_no_point_and_points_in_no_mask(masks, blob_set):
     assert [record.area for record in store.records(sample)][3] == 1  # the pixel of the point
 
 
+def test_what_a_file_tells_of_a_mask_is_taken_if_it_makes_sense(masks, blob_set):
+    def tell(document):
+        document["annotations"][0] |= {"source": "sam", "score": 0.75, "leakage": 0.25}
+        document["annotations"][1] |= {"source": "sam", "score": "good", "leakage": None, "point": "here"}
+        document["annotations"][2] |= {"source": 3, "score": 0.5}
+
+    export_masks(masks, "out.json")
+    import_masks(edit(Path("out.json"), tell), blob_set, "new")
+    told = MaskStore.open("new").records(load_dataset(blob_set).samples[0])
+    assert [(record.source, record.score) for record in told[:3]] == [("sam", 0.75), ("sam", None), ("imported", None)]
+    assert told[0].leakage == 0.25 and 0 <= told[1].leakage < 0.1
+
+
 def test_masks_without_points_are_shared_out_so_that_most_get_one(tmp_path, blob_set):
     """Two masks over both points and over one of them: each gets a point, in whatever order they come."""
     dataset = load_dataset(blob_set)
