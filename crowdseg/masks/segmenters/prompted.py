@@ -65,7 +65,7 @@ class PromptedModel(Protocol):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What was found for a batch of people in one tile.
+    """What was found for a batch of people in one tile, or, without the first dimension, for one of them.
 
     ``logits`` ``(n, K, h, w)`` without padding; ``scores`` ``(n, K)`` predicted IoUs; ``areas`` ``(n, K)``, how many
     logits are above 0.
@@ -74,6 +74,9 @@ class Candidates:
     logits: NDArray[np.float32]
     scores: NDArray[np.float32]
     areas: NDArray[np.int64]
+
+    def of(self, row: int) -> Candidates:
+        return Candidates(self.logits[row], self.scores[row], self.areas[row])
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,14 @@ class PromptedSegmenter:
     def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
         fallback = list(patches(image, crowd))
         prompts = make_prompts(crowd, fallback)
+        pixels = np.stack(crowd.pixels, axis=1)
         for tile in make_tiles(crowd, self.model.side):
             encoded = self.model.encode(image[tile.window])
             for people in self._batches(tile):
                 found = self._candidates(encoded, prompts.rows(people).inside(tile.window))
+                grid = Grid(tile.window, encoded.cell)
                 for row, index in enumerate(people.tolist()):
-                    yield self._best(crowd, index, found, row, Grid(tile.window, encoded.cell)) or fallback[index]
+                    yield self._best(crowd, index, pixels[index], found.of(row), grid) or fallback[index]
 
     def _batches(self, tile: Tile) -> Iterator[NDArray[np.intp]]:
         for start in range(0, len(tile.people), self.batch):
@@ -147,16 +152,18 @@ class PromptedSegmenter:
         areas = (logits > 0).sum(dim=(2, 3))  # on the device: the one step that touches every logit
         return Candidates(logits.cpu().numpy(), scores.cpu().numpy(), areas.cpu().numpy())
 
-    def _best(self, crowd: Crowd, index: int, found: Candidates, row: int, grid: Grid) -> Claim | None:
-        """The candidate that holds the point and has the greatest predicted IoU x containment, cut to the circle."""
-        window = crowd.window(index, crowd.radii[index])
-        logits, scores = found.logits[row], found.scores[row]
-        near = grid.read(logits, window)
+    def _best(self, crowd: Crowd, index: int, pixel: NDArray[np.intp], found: Candidates, grid: Grid) -> Claim | None:
+        """The candidate that holds the point and has the greatest predicted IoU x containment, cut to the circle.
+
+        ``pixel`` ``(2,)``: row and column of the point's; ``found``: of this person.
+        """
+        window, scores = crowd.window(index, crowd.radii[index]), found.scores
+        near = grid.read(found.logits, window)
         circle = crowd.inside(index, window)
-        outside = (found.areas[row] - grid.area_within(logits, window)) * grid.cell[0] * grid.cell[1]
+        outside = (found.areas - grid.area_within(found.logits, window)) * grid.cell[0] * grid.cell[1]
         total = (near > 0).sum(axis=(1, 2)) + outside
         containment = ((near > 0) & circle).sum(axis=(1, 2)) / np.maximum(total, 1)
-        at_row, at_column = (int(each[index]) - side.start for each, side in zip(crowd.pixels, window, strict=True))
+        at_row, at_column = (int(each) - span.start for each, span in zip(pixel, window, strict=True))
         trusted = _touches(near, at_row, at_column) & (containment >= self.min_containment) & np.isfinite(scores)
         worth = np.where(trusted, scores * containment, -np.inf)
         best = int(worth.argmax())
