@@ -16,7 +16,7 @@ int usable_threads(int wanted);
 // work(i, thread) for every i below `count`, thread below usable_threads(threads). `grain` indices at a time; no more than that
 // are not worth waking a thread for, which takes some 50 microseconds.
 template <class Work>
-void parallel_for(std::int64_t count, int threads, std::int64_t grain, const Work& work) {
+void parallel_for(std::int64_t count, int threads, [[maybe_unused]] std::int64_t grain, const Work& work) {
   threads = usable_threads(threads);
 #ifdef _OPENMP
   if (threads > 1 && count > grain) {
