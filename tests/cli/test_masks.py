@@ -83,6 +83,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, workers):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background inherit deafness
     )
     records = tmp_path / "runs/masks/data/records/images"
     deadline = time.monotonic() + 60

@@ -155,13 +155,22 @@ class Visitor:
     def __init__(self, browser: Any) -> None:
         self.browser = browser
 
+    def settle(self) -> None:
+        """Waits until what was done has come to the page: Chromium hands over movements of the mouse once a frame."""
+        self.browser.execute_async_script(
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))"
+        )
+
     def all(self, selector: str) -> list[Any]:
+        self.settle()
         return self.browser.find_elements("css selector", selector)
 
     def one(self, selector: str) -> Any:
+        self.settle()
         return self.browser.find_element("css selector", selector)
 
     def ask(self, script: str) -> Any:
+        self.settle()
         return self.browser.execute_script(f"return {script}")
 
     def keys(self, *keys: str) -> None:
@@ -172,6 +181,12 @@ class Visitor:
     def hover(self, element: Any) -> None:
         from selenium.webdriver import ActionChains
 
+        # Scrolling puts the zoom away a frame later, so it comes first; and a mouse that is there already says nothing.
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        actions = ActionChains(self.browser)
+        actions.w3c_actions.pointer_action.move_to_location(1, 1)
+        actions.perform()
+        self.settle()
         ActionChains(self.browser).move_to_element(element).perform()
 
     def people(self) -> list[dict[str, str]]:
