@@ -1,6 +1,7 @@
-// The module crowdseg._cuda: a line per driver; overloads are told apart by the tensors' types.
-#include "casters.h"
+// The module crowdseg._cuda.
 #include "cuda/drivers.h"
+
+#include "bindings.h"
 
 namespace py = pybind11;
 using namespace crowdseg;
@@ -25,18 +26,6 @@ struct type_caster<crowdseg::Stream> {
 
 // Drivers allocate through Python and return before the work is done, so they keep the interpreter's lock.
 PYBIND11_MODULE(_cuda, module) {
-  module.def("radii", &radii);
-  module.def("exclusion", &exclusion);
-  module.def("center_features", &center_features<float>);
-  module.def("center_features", &center_features<double>);
-  module.def("center_features_backward", &center_features_backward<float>);
-  module.def("center_features_backward", &center_features_backward<double>);
-  module.def("pull_push", &pull_push<float>);
-  module.def("pull_push", &pull_push<double>);
-  module.def("energy", &energy<float>);
-  module.def("energy", &energy<double>);
-  module.def("p2r_targets", &p2r_targets<float>);
-  module.def("p2r_targets", &p2r_targets<double>);
+  bind_drivers(module);
   module.def("problem", &problem);
-  module.attr("build") = CROWDSEG_BUILD;
 }

@@ -22,7 +22,7 @@ struct Work {
   Points points;
   Ordered *low, *high;  // (B, 2) rims of the box of an image's points
   int* used;            // (B,) places given to cells so far
-  Segment* segments;    // per image max_grid_cells
+  Segment* segments;    // of max_grid_cells: an image after the other
   int *cell, *rank;     // (N,) where each point goes: its cell, and its place within that
   Place* places;        // (N,) cell by cell
   int* order;           // (N,) which point each place is
@@ -48,7 +48,7 @@ __device__ void for_each_image(const Work& work, const Visit& visit) {
   const std::int64_t images = work.points.offsets.size[0] - 1;
   for (std::int64_t b = blockIdx.y; b < images; b += gridDim.y) {
     const std::int64_t first = work.points.offsets(b), last = work.points.offsets(b + 1);
-    if (first < last) visit(Image{first, last, b, {}, work.segments + 3 * first + 3 * b});
+    if (first < last) visit(Image{first, last, b, {}, work.segments + max_grid_cells(first, b)});
   }
 }
 
@@ -193,7 +193,7 @@ void radii(Points points, double min_radius, double max_radius, View<double, 1> 
   work.low = take_filled<Ordered>(stream, 2 * images, 0xff);
   work.high = take_filled<Ordered>(stream, 2 * images, 0);
   work.used = take_filled<int>(stream, images, 0);
-  work.segments = take_filled<Segment>(stream, 3 * count + 3 * images, 0);  // max_grid_cells of every image
+  work.segments = take_filled<Segment>(stream, max_grid_cells(count, images), 0);
   work.cell = stream.take<int>(count);
   work.rank = stream.take<int>(count);
   work.places = stream.take<Place>(count);

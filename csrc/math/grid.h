@@ -38,7 +38,7 @@ struct Grid {
   }
 };
 
-// The grid over a box of n points; at most max_grid_cells(n) cells, whatever its shape.
+// The grid over a box of n points; at most max_grid_cells(n, 1) cells, whatever its shape.
 CROWDSEG_HD Grid grid_over(double left, double top, double right, double bottom, std::int64_t n) {
   const double width = right - left, height = bottom - top;
   double cell = larger(std::sqrt(width / n * height), larger(width, height) / n);
@@ -46,6 +46,7 @@ CROWDSEG_HD Grid grid_over(double left, double top, double right, double bottom,
   return {left, top, cell, 1 / cell, static_cast<std::int64_t>(width / cell) + 1, static_cast<std::int64_t>(height / cell) + 1};
 }
 
-CROWDSEG_HD std::int64_t max_grid_cells(std::int64_t n) { return 3 * n + 3; }
+// Of n points in so many images, with a grid each.
+CROWDSEG_HD std::int64_t max_grid_cells(std::int64_t n, std::int64_t images) { return 3 * (n + images); }
 
 }  // namespace crowdseg

@@ -132,27 +132,6 @@ struct CellRange {
         right(tile.columns.first[tile.left + tile.width - 1] + tile.columns.length) {}
 };
 
-// Two lines at a time: what both are sums of is loaded once. Weights of line b are counted from line a's first piece.
-template <class T>
-CROWDSEG_HD void two_sums(const T* in, std::int64_t step, const T* a, const T* b, T* out_a, T* out_b, std::int64_t size) {
-  Vec<T> wa[4], wb[4];
-  for (int k = 0; k < 4; ++k) {
-    wa[k] = splat(a[k]);
-    wb[k] = splat(b[k]);
-  }
-  for (std::int64_t i = 0; i < size; i += kLanes<T>) {
-    const Vec<T> first = load(in + i);
-    Vec<T> sum_a = first * wa[0], sum_b = first * wb[0];
-    for (int k = 1; k < 4; ++k) {
-      const Vec<T> next = load(in + k * step + i);
-      sum_a = multiply_add(next, wa[k], sum_a);
-      sum_b = multiply_add(next, wb[k], sum_b);
-    }
-    store(out_a + i, sum_a);
-    store(out_b + i, sum_b);
-  }
-}
-
 template <class T>
 void features(const Tile<T>& tile, const T* embedding, T* out) {
   const CellRange<T> cells(tile);
@@ -166,13 +145,6 @@ void features(const Tile<T>& tile, const T* embedding, T* out) {
   }
   for (int y = 0; y < tile.height; ++y) {  // and down
     const std::int64_t pixel = tile.top + y;
-    if (tile.rows.length == 4 && y + 1 < tile.height && tile.rows.first[pixel] == tile.rows.first[pixel + 1]) {
-      const T* weights = tile.rows.weights + pixel * 4;
-      two_sums(tile.scratch + (tile.rows.first[pixel] - cells.top) * line, line, weights, weights + 4, out + y * line,
-               out + (y + 1) * line, tile.width * depth);
-      ++y;
-      continue;
-    }
     const T* from = tile.scratch + (tile.rows.first[pixel] - cells.top) * line;
     weighted_sums<T>({from, line, 1}, line, tile.rows.weights + pixel * tile.rows.length, tile.rows.length,
                      {out + y * line, line, 1}, tile.width * depth);
