@@ -16,6 +16,11 @@ LEAST_AREA = 16.0  # px
 _COMPACTNESS, _ROUNDS = 10.0, 5
 
 
+def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """``(H, W, 3)`` RGB -> LAB, in single precision all the way: of a large image every copy counts."""
+    return rgb2lab(image.astype(np.float32) / np.float32(255))
+
+
 def superpixels(lab: NDArray[np.float32], area: float) -> NDArray[np.int32]:
     """SLIC of a LAB image ``(H, W, 3)``: labels ``(H, W)`` from 0, segments of about ``area`` pixels."""
     return slic(
@@ -37,7 +42,7 @@ def crowd_area(crowd: Crowd) -> float:
 
 def patches(image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
     """For each point the superpixel under it (S_n of xmask section 8), cut to its circle, the part at the point."""
-    segments = superpixels(rgb2lab(image).astype(np.float32), crowd_area(crowd))
+    segments = superpixels(to_lab(image), crowd_area(crowd))
     rows, columns = crowd.pixels
     for index in range(len(crowd)):
         window = crowd.window(index, crowd.radii[index])

@@ -12,7 +12,7 @@ from crowdseg.masks.crowd import Crowd
 from crowdseg.masks.prompts import NOTHING, OTHER, PERSON, Prompts, make_prompts
 from crowdseg.masks.segmenters import make_segmenter
 from crowdseg.masks.segmenters.prompted import Encoded, Grid, PromptedSegmenter
-from crowdseg.masks.segmenters.sam import SamModel, load_sam
+from crowdseg.masks.segmenters.sam import SamModel, bound_memory, load_sam
 from crowdseg.masks.superpixels import patches
 from crowdseg.masks.tiles import make_tiles
 
@@ -73,6 +73,20 @@ def test_candidates_are_those_of_the_predictor(scene, crowd, tiny_sam):
             _, score, low = predictor.predict(prompts.points[index], prompts.labels[index], box, return_logits=True)
             np.testing.assert_allclose(logits[index], low, atol=1e-4)
             np.testing.assert_allclose(scores[index], score, atol=1e-5)
+
+
+def test_attention_head_by_head_is_the_attention(tiny_sam):
+    encoder = tiny_sam().image_encoder
+    for name, parameter in encoder.named_parameters():
+        if "rel_pos" in name or name == "pos_embed":
+            torch.nn.init.normal_(parameter)  # zero in a fresh model
+    side = encoder.img_size
+    image = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = encoder(image)
+        bound_memory(encoder)
+        assert any(type(block.attn).__name__ == "_HeadByHead" for block in encoder.blocks)
+        torch.testing.assert_close(encoder(image), expected)
 
 
 def test_logits_are_read_where_segment_anything_puts_them(scene, crowd, tiny_sam):

@@ -60,29 +60,23 @@ def _codes(lab: NDArray[np.float32]) -> Codes:
 
 
 def _best_shape(crowd: Crowd, index: int, window: Window, codes: Codes, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The shape, of all widths, that tells the body's colours best from those around it.
+    """The log odds by shape alone, of all widths that which tells the body's colours best from those around it.
 
-    Told by the mutual information of colour and shape; the root of the width weighs against small shapes, which a few
-    colours fit by chance.
+    A shape is a column below the point with half an ellipse above it. Told by the mutual information of colour and
+    shape; the root of the width weighs against small shapes, which a few colours fit by chance.
     """
+    right, below = crowd.offsets(index, window)
+    outward = np.where(below < 0, np.hypot(right, below / _HEAD), np.abs(right))
     widest = max(1.0, min(_WIDTH * crowd.radii[index], _WIDEST * min(crowd.size)))
     best, most = None, -1.0
     for half in np.geomspace(min(_NARROWEST, widest), widest, _WIDTHS):
-        shape = _shape(crowd, index, window, half)
-        around = own & (_shape(crowd, index, window, _AROUND * half, _HEIGHT / 2) > 0)
+        shape = np.minimum((1 - outward / half) / _SOFT, (_HEIGHT - below / half) / (2 * _SOFT)).clip(-3, 3)
+        around = own & (outward < _AROUND * half) & (below < _AROUND * half * _HEIGHT / 2)
         told = _information(codes[around], 1 / (1 + np.exp(-shape[around]))) * np.sqrt(half)
         if told > most:
             best, most = shape, told
     assert best is not None
     return best
-
-
-def _shape(crowd: Crowd, index: int, window: Window, half: float, height: float = _HEIGHT) -> NDArray[np.float64]:
-    """Log odds by the shape alone: a column below the point, ``height`` half widths tall, half an ellipse above it."""
-    right, below = crowd.offsets(index, window)
-    outward = np.where(below < 0, np.hypot(right, below / _HEAD), np.abs(right)) / half
-    feet = (height - below / half) / (2 * _SOFT)
-    return np.minimum((1 - outward) / _SOFT, feet).clip(-3, 3)
 
 
 def _information(codes: Codes, inside: NDArray[np.float64]) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor, sam_model_registry
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
+from segment_anything.modeling.image_encoder import Attention, add_decomposed_rel_pos
 from torch import Tensor
 
 from crowdseg.errors import SetupError
@@ -60,6 +61,34 @@ class SamModel:
         return torch.as_tensor(array, dtype=torch.float32, device=self.device)
 
 
+class _HeadByHead(Attention):
+    """The attention of segment-anything's encoder, one head after another.
+
+    All heads at once take 2.5 GB where the attention is global: three maps of 4096 x 4096 tokens per head.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``(B, h, w, C)`` -> the same shape."""
+        size = tokens.shape[1:3]
+        heads = self.qkv(tokens).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(3, 2, 0, 1, 4)
+        found = [self._attend(query, key, value, size) for query, key, value in heads]
+        return self.proj(torch.cat(found, dim=-1).unflatten(1, size))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, size: torch.Size) -> Tensor:
+        """One head: each ``(B, h w, c)``."""
+        weights = (query * self.scale) @ key.transpose(1, 2)
+        if self.use_rel_pos:
+            weights = add_decomposed_rel_pos(weights, query, self.rel_pos_h, self.rel_pos_w, size, size)
+        return weights.softmax(dim=-1) @ value
+
+
+def bound_memory(encoder: ImageEncoderViT) -> None:
+    """Have the blocks that attend to the whole image do so head by head, in place; the results are the same."""
+    for block in encoder.blocks:
+        if block.window_size == 0:
+            block.attn.__class__ = _HeadByHead  # the same parameters, another forward
+
+
 def load_sam(name: str, checkpoint: Path) -> SamModel:
     """Build ``vit_b``, ``vit_l`` or ``vit_h`` and load its weights, onto a GPU where there is one.
 
@@ -74,4 +103,5 @@ def load_sam(name: str, checkpoint: Path) -> SamModel:
         model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises anything on files that are no checkpoint
         raise SetupError(f"{checkpoint} does not hold the weights of SAM {name}: {advice}.") from error
+    bound_memory(model.image_encoder)
     return SamModel(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())

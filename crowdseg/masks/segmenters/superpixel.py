@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.color import rgb2lab
 
 from crowdseg.masks.crowd import Crowd
 from crowdseg.masks.segmenters.base import Claim
 from crowdseg.masks.segmenters.blobs import segment_blobs
 from crowdseg.masks.segmenters.bodies import body_claims
 from crowdseg.masks.segmenters.outlines import Floats, fit_outlines
+from crowdseg.masks.superpixels import to_lab
 from crowdseg.structures import LabelMap
 
 _ASKED = 64  # people looked at to tell blobs from bodies
@@ -34,7 +34,7 @@ class SuperpixelSegmenter:
     def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
         # square roots even out the noise of dark and light; 6.25 brings them to LAB's scale
         roots = _smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7)
-        lab = rgb2lab(image).astype(np.float32)
+        lab = to_lab(image)
         both = np.concatenate([roots, _smoothed(lab, 0.7)], axis=-1)  # tells the two apart better than either
         if _evidence_of_blobs(both, crowd) < self.blob_threshold:
             return body_claims(lab, crowd)
