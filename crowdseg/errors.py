@@ -29,6 +29,10 @@ class DataError(CrowdsegError):
     """A file that cannot be read or does not hold what it should."""
 
 
+class WriteError(DataError):
+    """A file that cannot be written, for lack of space or permission: what comes after it would be done in vain."""
+
+
 class Interrupted(CrowdsegError):
     """The user stopped the command."""
 

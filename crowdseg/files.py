@@ -14,21 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crowdseg.errors import DataError
+from crowdseg.errors import DataError, WriteError
 from crowdseg.structures import LabelMap
+
+_PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the last chunk of every whole PNG
 
 RUNS = Path("runs")  # under the current folder: everything that commands write unless told where
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``path`` that takes its place when the block ends without an error."""
+    """A temporary path in the folder of ``path`` that takes its place when the block ends without an error.
+
+    Raises:
+        WriteError: it cannot be written; nothing is left of it.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
     except OSError as error:
-        raise DataError(f"Cannot write {path}: {error.strerror}. Choose another folder or free some space.") from error
+        raise WriteError(f"Cannot write {path}: {error.strerror}. Choose another folder or free some space.") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -36,9 +42,17 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"Cannot write {path}: {error.strerror or error}. Free some space and run again.") from error
+        raise WriteError(f"Cannot write {path}: {error.strerror or error}. Free some space and run again.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a file if it is there; WriteError where that is not permitted."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(f"Cannot delete {path}: {error.strerror}. Choose another folder.") from error
 
 
 def _umask() -> int:
@@ -80,6 +94,23 @@ def write_label_map(path: Path, labels: LabelMap) -> None:
         image = Image.fromarray(labels.astype(np.uint16))
     with atomic(path) as temporary:
         image.save(temporary, format="PNG")
+
+
+def label_map_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a label map that :func:`write_label_map` wrote, without decoding it: many are asked in a second.
+
+    Raises:
+        DataError: it is no PNG, or is cut off.
+    """
+    try:
+        with Path(path).open("rb") as file, Image.open(file, formats=["PNG"]) as image:
+            width, height = image.size
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            if file.read() != _PNG_END:
+                raise ValueError("it is cut off")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} is not a readable label map ({error}).") from error
+    return height, width
 
 
 def read_label_map(path: Path) -> LabelMap:

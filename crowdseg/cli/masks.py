@@ -47,12 +47,12 @@ def prep_masks(
     print_dataset(dataset)
     with progress() as bar:
         task = bar.add_task("Masks", total=None)
-        downloads: dict[str, TaskID] = {}
+        further: dict[str, TaskID] = {}  # shown when there is something to show
 
-        def download(file: str, done: int, total: int) -> None:
-            if file not in downloads:
-                downloads[file] = bar.add_task(f"Downloading {file}, MB")
-            bar.update(downloads[file], completed=done // 10**6, total=total // 10**6)
+        def show(name: str, done: int, total: int) -> None:
+            if name not in further:
+                further[name] = bar.add_task(name)
+            bar.update(further[name], completed=done, total=total)
 
         result = prepare(
             dataset,
@@ -64,7 +64,8 @@ def prep_masks(
             workers=workers or None,
             preview=preview,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            download=download,
+            download=lambda file, done, total: show(f"Downloading {file}, MB", done // 10**6, total // 10**6),
+            drawing=lambda done, total: show("Previews", done, total),
         )
     print_masks(result)
     print_broken(dataset)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import crowdseg
 from crowdseg import files
-from crowdseg.data import Dataset, load_dataset, read_image
-from crowdseg.errors import CrowdsegError, UsageError
+from crowdseg.data import Dataset, load_dataset
+from crowdseg.errors import DataError, UsageError, WriteError
 from crowdseg.masks import weights
-from crowdseg.masks.memory import check_memory
-from crowdseg.masks.prepare import masks_from_points
-from crowdseg.masks.segmenters import make_segmenter
 from crowdseg.masks.settings import MaskSettings
-from crowdseg.masks.store import MANIFEST, MaskStore
+from crowdseg.masks.store import MANIFEST, MaskStore, Record
 from crowdseg.structures import Sample
 
 Tick = Callable[[int, int], None]  # images finished, of how many
@@ -39,10 +30,11 @@ class PrepResult:
         folder: the masks; open it with :class:`crowdseg.masks.MaskStore`.
         dataset: as read. segmenter: ``"superpixel"`` or ``"sam"``.
         images: annotated images of the chosen splits; ``done`` of them now, ``kept`` from an earlier run.
-        redone: of ``done``, those made earlier with other settings or points.
+        redone: of ``done``, those made earlier with other settings or points, or damaged since.
         people: over all finished images. sources: people by where their mask came from.
         median_area: pixels. mean_leakage: share in [0, 1]. seconds: wall time.
-        failures: images that could not be done, with the reason.
+        failures: images that could not be done or drawn, with the reason.
+        damaged: what was wrong with files of an earlier run; their images were done anew.
         previews: contact sheets that were written.
     """
 
@@ -59,6 +51,7 @@ class PrepResult:
     mean_leakage: float
     seconds: float
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     previews: list[Path] = field(default_factory=list)
 
 
@@ -74,6 +67,7 @@ def prep_masks(
     preview: int = 0,
     progress: Tick | None = None,
     download: weights.Tick | None = None,
+    drawing: Tick | None = None,
 ) -> PrepResult:
     """Make an instance mask for every annotated point of a dataset; images finished earlier are kept.
 
@@ -89,44 +83,92 @@ def prep_masks(
         preview: images on contact sheets, spread over all of them.
         progress: told how many images are finished, of how many.
         download: told how many bytes of the weights are there, of how many.
+        drawing: told how many images are drawn for the contact sheets, of how many.
 
     Raises:
         UsageError: no such dataset, split or segmenter, or ``out`` is not a place for masks.
         SetupError: the SAM weights are not there, cannot be downloaded, or are not of this model.
+        WriteError: masks cannot be kept; those that were finished are.
     """
     start = time.perf_counter()
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     samples = _annotated(dataset, split)
     settings, checkpoint = _settings(segmenter, sam_checkpoint, sam_model, download)
-    worker = _Worker(settings, checkpoint)  # missing weights are refused before anything is written
     folder = Path(out) if out is not None else files.RUNS / "masks" / dataset.root.resolve().name
-    store = _open_store(folder, dataset, settings)
-    files.write_json(files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
-    todo = [sample for sample in samples if not store.is_current(sample)]
+    store = _store(folder, dataset, settings)
+    run = _Run(store, len(samples), progress)
+    todo = [sample for sample in samples if not run.keeps(sample)]
     redone = {sample.key for sample in todo if store.has(sample)}
-    failures = {}
-    if progress is not None:
-        progress(len(samples) - len(todo), len(samples))
-    for number, (sample, problem) in enumerate(_prepare(todo, store, worker, workers), 1):
-        if problem is not None:
-            failures[sample.key] = (sample.image, problem)
-        if progress is not None:
-            progress(len(samples) - len(todo) + number, len(samples))
-    finished = [sample for sample in samples if sample.key not in failures]
-    previews = _previews(store, finished, preview)
+    making = _making(
+        todo, store, settings, checkpoint, workers
+    )  # missing weights are refused before anything is written
+    MaskStore.create(folder, store.manifest)
+    files.write_json(files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
+    try:
+        for sample, problem in making:
+            run.add(sample, problem)
+    except WriteError as error:
+        raise WriteError(f"{error} The images that were finished are kept.") from error
+    previews, undrawn = _previews(store, [each for each in samples if each.key not in run.failures], preview, drawing)
     return PrepResult(
         folder=folder,
         dataset=dataset,
         segmenter=settings.segmenter,
         images=len(samples),
-        done=len(todo) - len(failures),
+        done=len(todo) - len(run.failures),
         kept=len(samples) - len(todo),
-        redone=len(redone - failures.keys()),
-        **_statistics(store, finished),
+        redone=len(redone - run.failures.keys()),
+        people=len(run.areas),
+        sources=dict(run.sources.most_common()),
+        median_area=float(np.median(run.areas)) if run.areas else 0.0,
+        mean_leakage=float(np.mean(run.leakages)) if run.leakages else 0.0,
         seconds=time.perf_counter() - start,
-        failures=list(failures.values()),
+        failures=[*run.failures.values(), *undrawn],
+        damaged=run.damaged,
         previews=previews,
     )
+
+
+class _Run:
+    """What has come of the images so far. Of the people only figures are held: a dataset has millions."""
+
+    def __init__(self, store: MaskStore, images: int, progress: Tick | None) -> None:
+        self.store, self.images, self.progress = store, images, progress
+        self.settled = 0
+        self.failures: dict[str, tuple[Path, str]] = {}
+        self.damaged: list[str] = []
+        self.sources: Counter[str] = Counter()
+        self.areas: list[int] = []
+        self.leakages: list[float] = []
+        self._tell()
+
+    def keeps(self, sample: Sample) -> bool:
+        """Whether an earlier run finished the image; its people are counted then."""
+        try:
+            records = self.store.current_records(sample)
+        except DataError as error:
+            self.damaged.append(str(error))
+            return False
+        if records is not None:
+            self._count(records)
+        return records is not None
+
+    def add(self, sample: Sample, problem: str | None) -> None:
+        """An image that is finished now, or failed."""
+        if problem is not None:
+            self.failures[sample.key] = (sample.image, problem)
+        self._count([] if problem is not None else self.store.records(sample))
+
+    def _count(self, records: list[Record]) -> None:
+        self.sources.update(record.source for record in records)
+        self.areas += [record.area for record in records]
+        self.leakages += [record.leakage for record in records]
+        self.settled += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(self.settled, self.images)
 
 
 def _annotated(dataset: Dataset, split: str | None) -> list[Sample]:
@@ -167,8 +209,8 @@ def _identity(checkpoint: Path) -> str | None:
     return f"{checkpoint.name}, {sum(file.stat().st_size for file in files_of)} bytes" if files_of else None
 
 
-def _open_store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskStore:
-    """The folder for the masks, refused where it would mix with the dataset or with another one's masks."""
+def _store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskStore:
+    """The folder for the masks, untouched yet; refused where it would mix with the dataset or another one's masks."""
     own = {file.parent.resolve() for sample in dataset.samples for file in (sample.image, sample.annotation) if file}
     if taken := next((place for place in own if folder.resolve().is_relative_to(place)), None):
         raise UsageError(f"{folder} is inside the dataset's own folder {taken}: choose another --out.")
@@ -184,95 +226,28 @@ def _open_store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskS
                 f"{folder} holds masks of another dataset ({old.get('root')}): choose another --out or delete it."
             )
     content = {"crowdseg": crowdseg.__version__, "segmenter": settings.segmenter, "settings": asdict(settings)}
-    return MaskStore.create(folder, {**content, "dataset": identity})
+    return MaskStore(folder, {**content, "dataset": identity})
 
 
-def _prepare(
-    samples: list[Sample], store: MaskStore, worker: _Worker, workers: int | None
+def _making(
+    samples: list[Sample], store: MaskStore, settings: MaskSettings, checkpoint: Path | None, workers: int | None
 ) -> Iterator[tuple[Sample, str | None]]:
-    """Each sample as it is finished, with what went wrong."""
-    if workers is None:  # a SAM fills a GPU, or a CPU's memory, alone
-        workers = 1 if worker.settings.segmenter == "sam" else os.cpu_count() or 1
-    workers = min(workers, len(samples))
-    if workers <= 1:
-        for sample in samples:
-            yield sample, worker.prepare(sample, store)
-        return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    # spawn: a fork of a process that has started torch's threads can hang
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (threads, worker.settings, worker.checkpoint)
-    )
-    try:
-        futures: dict[Future[str | None], Sample] = {
-            pool.submit(_prepare_in_worker, sample, store): sample for sample in samples
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise CrowdsegError(
-            "A worker process died, perhaps for lack of memory. What was finished is kept: "
-            "run again with fewer --workers."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """Each sample as it is finished, with what went wrong. Where none is left nothing is loaded: that takes seconds."""
+    if not samples:
+        return iter(())
+    from crowdseg.masks.workers import Worker, prepare_all
+
+    return prepare_all(samples, store, Worker(settings, checkpoint), workers)
 
 
-class _Worker:
-    """Does one image after another; a bad one is reported, not raised."""
-
-    def __init__(self, settings: MaskSettings, checkpoint: Path | None) -> None:
-        self.settings, self.checkpoint = settings, checkpoint
-        self.segmenter = make_segmenter(settings, checkpoint)
-
-    def prepare(self, sample: Sample, store: MaskStore) -> str | None:
-        """Make and keep the masks; returns what went wrong."""
-        try:
-            check_memory(sample)
-            image = read_image(sample.image)
-            if image.shape[:2] != tuple(sample.size):
-                return f"{sample.image} changed while it was in use: run again."
-            assert sample.points is not None
-            store.write(sample, *masks_from_points(image, sample.points, self.segmenter, self.settings))
-        except CrowdsegError as error:
-            return str(error)
-        except Exception as error:  # whatever one image provokes, the others go on
-            return f"{sample.image} failed ({type(error).__name__}: {error})."
-        return None
-
-
-_worker: _Worker | None = None  # of this process
-
-
-def _start_worker(threads: int, *arguments: Any) -> None:
-    global _worker
-    import torch
-
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, images in progress are finished
-    _worker = _Worker(*arguments)
-
-
-def _prepare_in_worker(sample: Sample, store: MaskStore) -> str | None:
-    assert _worker is not None
-    return _worker.prepare(sample, store)
-
-
-def _statistics(store: MaskStore, samples: list[Sample]) -> dict[str, Any]:
-    records = [record for sample in samples for record in store.records(sample)]
-    return {
-        "people": len(records),
-        "sources": dict(Counter(record.source for record in records).most_common()),
-        "median_area": float(np.median([record.area for record in records])) if records else 0.0,
-        "mean_leakage": float(np.mean([record.leakage for record in records])) if records else 0.0,
-    }
-
-
-def _previews(store: MaskStore, samples: list[Sample], number: int) -> list[Path]:
-    """Contact sheets of ``number`` images spread over the dataset."""
+def _previews(
+    store: MaskStore, samples: list[Sample], number: int, drawing: Tick | None
+) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Contact sheets of ``number`` images spread over the dataset, and the images that could not be drawn."""
     if number <= 0 or not samples:
-        return []
+        return [], []
     from crowdseg.report.contact_sheet import write_contact_sheets
 
     spread = np.unique(np.linspace(0, len(samples) - 1, min(number, len(samples))).round().astype(int))
-    return write_contact_sheets(store.folder / "previews", store, [samples[index] for index in spread])
+    chosen = [samples[index] for index in spread]
+    return write_contact_sheets(store.folder / "previews", store, chosen, drawing)

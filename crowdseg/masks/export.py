@@ -65,9 +65,11 @@ def export_masks(
     with write as add:
         for number, sample in enumerate(chosen, 1):
             try:
-                if not store.is_current(sample):
-                    raise UsageError(f"{store.record_file(sample)} is of other points: run prep-masks again.")
-                labels, records = store.labels(sample), store.records(sample)
+                labels, records = store.labels(sample), store.current_records(sample)
+                if records is None:
+                    raise UsageError(
+                        f"{store.record_file(sample)} is of other points or settings; prep-masks remakes it."
+                    )
             except CrowdsegError as error:
                 failures.append(str(error))
             else:

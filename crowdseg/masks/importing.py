@@ -18,7 +18,7 @@ from crowdseg.data import Dataset, load_dataset
 from crowdseg.data.coco import load_instances, mask_of
 from crowdseg.data.layout import files_of
 from crowdseg.data.splits import bare_name, samples_by_name
-from crowdseg.errors import DataError, UsageError
+from crowdseg.errors import DataError, UsageError, WriteError
 from crowdseg.masks.crowd import Crowd
 from crowdseg.masks.exclusion import keep_points
 from crowdseg.masks.settings import MaskSettings
@@ -84,6 +84,8 @@ def import_masks(
     for number, (sample, read) in enumerate(named, 1):
         try:
             _take_over(store, sample, read(sample, result), result)
+        except WriteError:
+            raise
         except DataError as error:
             result.defects.append(str(error))
         if progress is not None:
@@ -238,8 +240,8 @@ def _take_over(store: MaskStore, sample: Sample, drawn: _Drawn, result: MaskImpo
     labels = keep_points(drawn.labels, crowd)
     records, same = _records(labels, crowd, drawn.told), np.zeros(len(crowd), bool)
     if store.is_current(sample):
-        same = _unchanged(store.labels(sample), labels, len(crowd))
-        old, records = store.records(sample), _records(labels, crowd, {})
+        same, records = _unchanged(store.labels(sample), labels, len(crowd)), _records(labels, crowd, {})
+        old = store.records(sample) or records  # masks of one's own may come without records
         records = [old[index] if same[index] else record for index, record in enumerate(records)]
     store.write(sample, labels, records, imported=True)
     result.images += 1
@@ -250,6 +252,7 @@ def _take_over(store: MaskStore, sample: Sample, drawn: _Drawn, result: MaskImpo
 
 def _unchanged(before: LabelMap, labels: LabelMap, number: int) -> NDArray[np.bool_]:
     """Which of ``number`` masks have the same pixels in both label maps."""
+    before = np.where(before > number, 0, before)  # masks of one's own may have labels of nobody
     areas = [np.bincount(each.ravel(), minlength=number + 1) for each in (before, labels, labels[before == labels])]
     return (areas[0] == areas[1])[1:] & (areas[1] == areas[2])[1:]
 

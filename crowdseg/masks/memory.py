@@ -15,6 +15,12 @@ _UNKNOWN = 8 * 2**30  # taken for free where the system does not say
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 
 
+def memory_of(sample: Sample) -> int:
+    """Bytes that making the image's masks takes."""
+    height, width = sample.size
+    return height * width * BYTES_PER_PIXEL
+
+
 def check_memory(sample: Sample) -> None:
     """Refuse an image whose masks would take more memory than is free.
 
@@ -22,7 +28,7 @@ def check_memory(sample: Sample) -> None:
         DataError: it is too large; names the image, its size and both amounts.
     """
     height, width = sample.size
-    need, free = height * width * BYTES_PER_PIXEL, free_memory()
+    need, free = memory_of(sample), free_memory()
     if need > free:
         raise DataError(
             f"{sample.image} has {width:,} x {height:,} pixels: its masks take about {need / 2**30:,.0f} GB of memory, "

@@ -133,9 +133,6 @@ def _read(
             people += [(sample, record) for record in store.records(sample)]
         except DataError as error:
             failures.append((store.record_file(sample), str(error)))
-        except (KeyError, TypeError):
-            file = store.record_file(sample)
-            failures.append((file, f"{file} holds no records of masks. Delete it and run prep-masks again."))
         if progress is not None:
             progress(number, len(samples))
     return people, failures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from crowdseg import files
 from crowdseg.data import read_image
+from crowdseg.errors import DataError
 from crowdseg.masks.store import MaskStore
 from crowdseg.report.overlay import Picture, draw_overlay
 from crowdseg.structures import LabelMap, Points, Sample
@@ -25,29 +26,41 @@ _GROUND, _INK = (24, 27, 31), (232, 234, 237)
 _LEGIBLE = 40  # px on the sheet from a person to the nearest other, in the median; below, outlines hide the masks
 _LARGEST_ZOOM = 6
 
+Tick = Callable[[int, int], None]  # images drawn, of how many
+
 Window = tuple[slice, slice]  # rows and columns of the image
 
 
-def write_contact_sheets(folder: Path, store: MaskStore, samples: Sequence[Sample]) -> list[Path]:
+def write_contact_sheets(
+    folder: Path, store: MaskStore, samples: Sequence[Sample], progress: Tick | None = None
+) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Write ``sheet-1.jpg``, ... with twelve images each in place of those of an earlier run.
 
     An image whose people would be too small to see is shown in part: where most of them stand.
 
+    Returns:
+        The sheets, and the images that could not be read or have no readable masks, with the reason.
+
     Raises:
-        DataError: an image or a label map cannot be read, or a sheet not be written.
+        WriteError: a sheet cannot be written.
     """
     for old in folder.glob("sheet-*.jpg"):
         old.unlink()
-    paths = []
-    per_sheet = _COLUMNS * _ROWS
-    for number, start in enumerate(range(0, len(samples), per_sheet), 1):
-        cells = [
-            (_caption(sample), piece(read_image(sample.image), store.labels(sample), sample.points))
-            for sample in samples[start : start + per_sheet]
-        ]
-        paths.append(folder / f"sheet-{number}.jpg")
-        files.write_picture(paths[-1], _sheet(cells))
-    return paths
+    paths: list[Path] = []
+    failures: list[tuple[Path, str]] = []
+    cells: list[tuple[str, Picture]] = []
+    for number, sample in enumerate(samples, 1):
+        try:
+            cells.append((_caption(sample), piece(read_image(sample.image), store.labels(sample), sample.points)))
+        except DataError as error:
+            failures.append((sample.image, str(error)))
+        if cells and (len(cells) == _COLUMNS * _ROWS or number == len(samples)):
+            paths.append(folder / f"sheet-{len(paths) + 1}.jpg")
+            files.write_picture(paths[-1], _sheet(cells))
+            cells = []
+        if progress is not None:
+            progress(number, len(samples))
+    return paths, failures
 
 
 def piece(image: NDArray[np.uint8], labels: LabelMap, points: Points | None) -> Picture:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from crowdseg.masks.batch import PrepResult
-from crowdseg.masks.review import MaskReview
 from crowdseg.report.console import err, out
-from crowdseg.report.masks_page import MasksPage
+
+if TYPE_CHECKING:  # a summary needs no drawing
+    from crowdseg.masks.batch import PrepResult
+    from crowdseg.masks.review import MaskReview
+    from crowdseg.report.masks_page import MasksPage
 
 _SHOWN = 20  # failures that are listed
 
@@ -19,8 +22,10 @@ def print_masks(result: PrepResult) -> None:
     """The table on stdout; what should be noticed on stderr."""
     out.print(_table(result))
     _print_failures(result.failures)
+    for problem in result.damaged[:_SHOWN]:
+        err.print(f"[yellow]damaged[/] {escape(problem)}")
     if result.redone:
-        err.print(f"[yellow]{result.redone:,} of them anew, since the settings or points had changed.[/]")
+        err.print(f"[yellow]{result.redone:,} of them anew, since settings, points or files had changed.[/]")
     if result.segmenter == "superpixel":
         err.print(
             "[dim]Masks were grown from colours and superpixels, as no SAM weights were given (--sam-checkpoint).[/]"

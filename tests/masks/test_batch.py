@@ -3,16 +3,18 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from segment_anything import sam_model_registry
 
 from crowdseg.data import load_dataset
-from crowdseg.errors import SetupError, UsageError
-from crowdseg.masks import MaskStore, prep_masks
+from crowdseg.errors import SetupError, UsageError, WriteError
+from crowdseg.masks import MaskStore, memory, prep_masks
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,83 @@ def test_finished_images_are_kept(blob_set):
     assert (result.done, result.kept) == (2, 2)
     after = stamps(folder)
     assert {name for name in after if after[name] != before[name]} == {"2.png", "3.png"}
+
+
+def test_damaged_files_are_named_and_their_images_done_anew(blob_set):
+    store = MaskStore.open(prep_masks(blob_set).folder)
+    samples = load_dataset(blob_set).samples
+    before = [store.labels(sample) for sample in samples]
+    store.record_file(samples[0]).write_text("[]")
+    label_map = store.label_file(samples[2])
+    label_map.write_bytes(label_map.read_bytes()[:-20])
+    result = prep_masks(blob_set)
+    assert (result.done, result.kept, result.redone, result.failures) == (2, 2, 2, [])
+    assert result.damaged == [
+        f"{store.record_file(samples[0])} does not hold records of masks; prep-masks makes them anew.",
+        f"{label_map} is not a readable label map (it is cut off).",
+    ]
+    for labels, sample in zip(before, samples, strict=True):
+        np.testing.assert_array_equal(store.labels(sample), labels)
+        assert len(store.records(sample)) == 4
+
+
+def test_a_rerun_counts_those_who_are_kept_and_loads_no_segmenter(blob_set, monkeypatch):
+    first = prep_masks(blob_set)
+    monkeypatch.setitem(sys.modules, "crowdseg.masks.workers", None)  # importing it would fail
+    told = []
+    again = prep_masks(blob_set, progress=lambda *position: told.append(position))
+    assert (again.done, again.kept, again.people, again.sources) == (0, 4, first.people, first.sources)
+    assert (again.median_area, again.mean_leakage) == (first.median_area, first.mean_leakage)
+    assert told == [(n, 4) for n in range(5)]
+
+
+def test_contact_sheets_are_told_of_and_lack_what_cannot_be_drawn(blob_set):
+    prep_masks(blob_set)
+    image = blob_set / "images" / "1.png"
+    image.write_bytes(image.read_bytes()[:-200])
+    told = []
+    result = prep_masks(blob_set, preview=4, drawing=lambda *position: told.append(position))
+    assert told == [(n, 4) for n in range(1, 5)]
+    assert (result.kept, [path for path, _ in result.failures], len(result.previews)) == (4, [image], 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_masks_that_cannot_be_kept_stop_the_run(blob_set, workers):
+    """A folder takes the place of one image's label map."""
+    data = load_dataset(blob_set)
+    blocked = MaskStore(Path("masks"), {}).label_file(data.samples[1])
+    (blocked / "in the way").mkdir(parents=True)
+    finished = []
+    message = r"Cannot write masks/labels/images/1\.png: .*\. The images that were finished are kept\."
+    with pytest.raises(WriteError, match=message):
+        prep_masks(blob_set, "masks", workers=workers, progress=lambda number, of: finished.append(number))
+    assert finished[-1] == 1 if workers == 1 else finished[-1] < 4
+    shutil.rmtree(blocked)
+    result = prep_masks(blob_set, "masks")
+    assert result.kept >= 1 and result.done + result.kept == 4 and not list(Path("masks").rglob(".*"))
+
+
+def test_images_beyond_a_workers_share_of_memory_are_done_one_at_a_time(blob_set, monkeypatch):
+    """Memory for three of the images at once; for the second one, which is twice as large, only once."""
+    Image.open(blob_set / "images" / "1.png").resize((120, 80)).save(blob_set / "images" / "1.png")
+    at_once = []
+
+    def in_processes(samples, store, worker, workers):
+        for sample in samples:
+            at_once.append(sample.image.name)
+            yield sample, worker.prepare(sample, store)
+
+    for module in ("memory", "workers"):
+        monkeypatch.setattr(f"crowdseg.masks.{module}.free_memory", lambda: 3 * 60 * 80 * memory.BYTES_PER_PIXEL)
+    monkeypatch.setattr("crowdseg.masks.workers._in_processes", in_processes)
+    result = prep_masks(blob_set, workers=2)
+    assert at_once == ["0.png", "2.png", "3.png"] and (result.done, result.failures) == (4, [])
+
+
+def test_an_image_beyond_all_memory_is_refused(blob_set, monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 60 * 80 * memory.BYTES_PER_PIXEL - 1)
+    result = prep_masks(blob_set)
+    assert len(result.failures) == 4 and "0.png has 80 x 60 pixels: its masks take about" in result.failures[0][1]
 
 
 def test_changed_points_are_done_again(blob_set):
@@ -155,7 +234,5 @@ def test_contradictory_requests_are_refused_before_anything_is_written(blob_set,
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(blob_set, tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    from crowdseg.errors import DataError
-
-    with pytest.raises(DataError, match="closed"):
+    with pytest.raises(WriteError, match="closed"):
         prep_masks(blob_set, tmp_path / "closed" / "masks")

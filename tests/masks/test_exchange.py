@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from crowdseg import rle
 from crowdseg.data import load_dataset
-from crowdseg.errors import DataError, UsageError
+from crowdseg.errors import DataError, UsageError, WriteError
 from crowdseg.masks import MaskStore, export_masks, import_masks, prep_masks
 
 
@@ -220,6 +220,39 @@ def test_outdated_masks_are_not_exported(masks, blob_set):
     (blob_set / "points.csv").write_text((blob_set / "points.csv").read_text() + "images/0.png,1,1\n")
     result = export_masks(masks, "out.json")
     assert result.images == 3 and len(result.failures) == 1 and "images/0.json is of other points" in result.failures[0]
+
+
+def test_damaged_files_are_named_and_the_rest_is_exported(masks):
+    edit(masks / "records/images/0.json", lambda document: document.update(people=3))
+    (masks / "records/images/1.json").write_text("[]")
+    label_map = masks / "labels/images/2.png"
+    label_map.write_bytes(label_map.read_bytes()[:-9])
+    result = export_masks(masks, "out.json")
+    assert (result.images, result.people) == (1, 4)
+    assert all(f"images/{number}.json does not hold records" in result.failures[number] for number in (0, 1))
+    assert "images/2.png is not a readable label map" in result.failures[2] and len(COCO("out.json").getAnnIds()) == 4
+
+
+def test_masks_of_ones_own_without_records_can_be_corrected(blob_set):
+    samples = load_dataset(blob_set).samples
+    store = MaskStore.create("own", {"settings": {"by": "hand"}, "dataset": {"root": str(blob_set)}})
+    for sample in samples:
+        store.write(sample, np.full(sample.size, 9, np.int32), [])  # nobody's: there are four people
+    export_masks(prep_masks(blob_set, "masks").folder, "out.json")
+    result = import_masks("out.json", blob_set, "own")
+    assert (result.images, result.people, result.changed, result.defects) == (4, 16, 16, [])
+    again = import_masks("out.json", blob_set, "own")
+    assert (again.images, again.changed) == (4, 0)
+    assert [len(store.records(sample)) for sample in samples] == [4, 4, 4, 4]
+
+
+def test_an_import_that_cannot_be_written_stops(masks, blob_set):
+    export_masks(masks, "out.json")
+    record = masks / "records/images/1.json"
+    record.unlink()
+    (record / "in the way").mkdir(parents=True)
+    with pytest.raises(WriteError, match=r"Cannot delete masks/records/images/1\.json"):
+        import_masks("out.json", blob_set, masks)
 
 
 def test_names_of_several_images_need_a_split(blob_set):

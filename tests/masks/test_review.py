@@ -78,13 +78,12 @@ def test_figures_are_of_everyone(tmp_path):
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize("content", ["{", '{"people": [{"index": 0}]}', "[]", '{"people": null}'])
-def test_a_damaged_record_is_named_and_the_others_are_reviewed(tmp_path, content):
+def test_a_damaged_record_is_named_and_the_others_are_reviewed(tmp_path):
     store = write(tmp_path, [record(0)], [record(0, leakage=0.5)])
     file = store.record_file(load_dataset(tmp_path / "data").samples[0])
-    file.write_text(content)
+    file.write_text("{")
     review = review_masks(tmp_path / "masks")
-    assert [path for path, _ in review.failures] == [file] and str(file) in review.failures[0][1]
+    assert review.failures == [(file, f"{file} does not hold records of masks; prep-masks makes them anew.")]
     assert (review.images, review.people, len(review.worst)) == (1, 1, 1)
 
 

@@ -1,9 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from crowdseg.data import load_dataset
-from crowdseg.errors import DataError
 from crowdseg.masks import MaskStore
 from crowdseg.report.contact_sheet import piece, write_contact_sheets
 
@@ -47,7 +48,11 @@ def test_points_at_the_border_and_on_one_pixel():
 
 def test_twelve_images_a_sheet_and_none_of_an_earlier_run(crowd, tmp_path):
     store, samples = MaskStore.open(crowd.masks), load_dataset(crowd.data).samples
-    paths = write_contact_sheets(tmp_path, store, [*samples, samples[0]])
+    told = []
+    paths, failures = write_contact_sheets(
+        tmp_path, store, [*samples, samples[0]], lambda *position: told.append(position)
+    )
+    assert told == [(number, 13) for number in range(1, 14)] and failures == []
     assert [path.name for path in paths] == ["sheet-1.jpg", "sheet-2.jpg"]
     sizes = [Image.open(path).size for path in paths]
     assert sizes == [(4 * 572 + 12, 3 * 462 + 12), (572 + 12, 462 + 12)]
@@ -55,9 +60,14 @@ def test_twelve_images_a_sheet_and_none_of_an_earlier_run(crowd, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sheet-1.jpg"]
 
 
-def test_a_damaged_label_map_is_named(crowd, tmp_path):
-    store, sample = MaskStore.create(tmp_path, {}), load_dataset(crowd.data).samples[0]
-    store.label_file(sample).parent.mkdir(parents=True)
-    store.label_file(sample).write_bytes(b"nothing")
-    with pytest.raises(DataError, match=str(store.label_file(sample))):
-        write_contact_sheets(tmp_path, store, [sample])
+def test_images_that_cannot_be_drawn_are_named_and_the_others_move_up(crowd, tmp_path):
+    data, masks = shutil.copytree(crowd.data, tmp_path / "data"), shutil.copytree(crowd.masks, tmp_path / "masks")
+    store, samples = MaskStore.open(masks), load_dataset(data).samples
+    image, label_map = samples[0].image, store.label_file(samples[1])
+    image.write_bytes(image.read_bytes()[:300])
+    label_map.write_bytes(b"nothing")
+    paths, failures = write_contact_sheets(tmp_path, store, samples[:3])
+    assert [file for file, _ in failures] == [samples[0].image, samples[1].image]
+    assert str(image) in failures[0][1] and str(label_map) in failures[1][1]
+    assert [Image.open(path).size for path in paths] == [(572 + 12, 462 + 12)]
+    assert write_contact_sheets(tmp_path, store, samples[:2])[0] == [] and not list(tmp_path.glob("sheet*"))
