@@ -38,6 +38,7 @@ class TrainResult:
 def train_seg(
     data: Path | str | None = None,
     *,
+    from_run: Path | str | None = None,
     config: TrainConfig | None = None,
     masks: Path | str | None = None,
     out: Path | str | None = None,
@@ -49,6 +50,8 @@ def train_seg(
 
     Args:
         data: a dataset as downloaded, or None for the one of the last prep-masks in this folder.
+        from_run: a run whose weights are taken to begin with; its settings and dataset are the defaults. A run that
+            ended with ``pretrain`` goes on with ``segment`` where ``pretrain.epochs`` is 0.
         config: all settings, see :func:`crowdseg.config.make_config`; default the preset ``sha-10``.
         masks: the prep-masks folder of the dataset, where it is not the default one.
         out: the run folder; default a new one in ``runs/seg``.
@@ -58,7 +61,7 @@ def train_seg(
     Raises:
         UsageError, DataError, SetupError, CrowdsegError: see :mod:`crowdseg.errors`.
     """
-    request = _Request("seg", data, config, masks, out, device, resume, announce, None)
+    request = _Request("seg", data, config, masks, out, device, resume, announce, from_run)
     return _train(request)
 
 
@@ -156,7 +159,7 @@ def _train(request: _Request) -> TrainResult:
 def _begun(request: _Request) -> _Plan:
     """A new run: settings, dataset and masks from the request, else from the run it begins from."""
     config, data, masks, start = request.config, request.data, request.masks, None
-    if request.task == "count":
+    if request.task == "count" or request.from_run is not None:
         parent = find_run(request.from_run, "seg")
         start = parent.folder
         known = read_record(start / "weights.json", "data.root", "data.masks")["data"]

@@ -172,20 +172,27 @@ class XMask(Method):
         target = Target(people, people, people.select(sure), confidence=sure.float(), keep=unlabelled.keep)
         if pseudo.embedding is None:
             return target
-        target.labels = person_labels(
-            pseudo.embedding,
-            people,
-            (unlabelled.keep.shape[-2], unlabelled.keep.shape[-1]),
-            energy_threshold=c.energy_threshold,
-            geometry_weight=c.geometry_weight,
-            sigma=c.sigma,
-            # doubtful candidates block their whole circle where background is to be trusted (section 5.3)
-            claim_circle=people.probability <= 0.5 if stage == "count" else None,
-        )
+        # doubtful candidates block their whole circle where background is to be trusted (section 5.3)
+        doubtful = people.probability <= 0.5 if stage == "count" else None
+        size = (unlabelled.keep.shape[-2], unlabelled.keep.shape[-1])
+        target.labels = self._draw(pseudo.embedding, people, size, doubtful)
         if stage == "segment":  # for pull/push alone
             target.seeds = detect(seen.logits, 0.5)
             target.valid = unlabelled.keep & ~_discs(people.select(~sure), c.doubtful_radius, unlabelled.keep)
         return target
+
+    def _draw(self, embedding: Tensor, people: Detections, size: tuple[int, int], whole: Tensor | None) -> Tensor:
+        """The people's masks as labels ``(B, H, W)``; those of ``whole`` ``(N,)`` get their circle."""
+        c = self.config
+        return person_labels(
+            embedding,
+            people,
+            size,
+            energy_threshold=c.energy_threshold,
+            geometry_weight=c.geometry_weight,
+            sigma=c.sigma,
+            claim_circle=whole,
+        )
 
 
 @dataclass
