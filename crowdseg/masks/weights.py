@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from filelock import FileLock, Timeout
+
 from crowdseg.errors import SetupError, UsageError
 
 _ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
 _CHUNK = 1 << 20  # bytes
 _PATIENCE = 30.0  # seconds without a byte
+_GLANCE = 0.5  # seconds between looks at what another process downloads
 
 Tick = Callable[[str, int, int], None]  # the file's name, bytes that are there, of how many
 
@@ -71,18 +75,24 @@ def fetch(weights: Weights, tick: Tick | None = None) -> Path:
         SetupError: it cannot be downloaded or kept, or is not the file it should be.
     """
     path = home() / weights.file
-    if path.is_file():
-        if path.stat().st_size != weights.size:
-            raise SetupError(
-                f"{path} is damaged ({path.stat().st_size:,} bytes, not {weights.size:,}): delete it and run again."
-            )
-        return path
+    if not path.is_file():
+        _fetch_to(path, weights, tick)
+    if (size := path.stat().st_size) != weights.size:
+        raise SetupError(f"{path} is damaged ({size:,} bytes, not {weights.size:,}): delete it and run again.")
+    return path
+
+
+def _fetch_to(path: Path, weights: Weights, tick: Tick | None) -> None:
+    """Download, check, and put in place; a process that comes second waits for the first one."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(weights, part, tick)
-        intact = _sha256(part) == weights.sha256
-        part.replace(path) if intact else part.unlink()
+        with _alone(part, weights, tick):
+            if path.is_file():  # now
+                return
+            _download(weights, part, tick)
+            intact = _sha256(part) == weights.sha256
+            part.replace(path) if intact else part.unlink()
     except (OSError, HTTPException) as error:
         reason = error.reason if type(error) is URLError else error
         raise SetupError(
@@ -94,7 +104,22 @@ def fetch(weights: Weights, tick: Tick | None = None) -> Path:
             f"What {weights.url} gave is not {weights.file} (its SHA-256 differs) and was deleted: run again, or get "
             f"the file by other means and put it at {path}."
         )
-    return path
+
+
+@contextmanager
+def _alone(part: Path, weights: Weights, tick: Tick | None) -> Iterator[None]:
+    """For one process at a time, the others watch the file grow. The system frees the lock of a process that died."""
+    lock = FileLock(part.with_suffix(".lock"))
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_GLANCE)
+        except Timeout:
+            if tick is not None:
+                tick(weights.file, part.stat().st_size if part.exists() else 0, weights.size)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _download(weights: Weights, part: Path, tick: Tick | None) -> None:

@@ -2,7 +2,10 @@
 
 import hashlib
 import socket
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -20,13 +23,15 @@ CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``content``; ``ranges``: whether parts can be asked for; ``cut``: bytes after which it hangs up."""
+    """Serves ``content``; ``ranges``: whether parts can be asked for; ``cut``: bytes after which it hangs up;
+    ``pause``: bytes after which it waits for ``go_on``."""
 
-    content, ranges, cut = CONTENT, True, None
+    content, ranges, cut, pause = CONTENT, True, None, 0
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.go_on = threading.Event()
 
     @property
     def url(self):
@@ -46,7 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: self.server.cut])
+        if self.server.pause:
+            self.wfile.write(body[: self.server.pause])
+            self.server.go_on.wait(60)
+        with suppress(BrokenPipeError):  # one that was killed
+            self.wfile.write(body[self.server.pause : self.server.cut])
 
     def log_message(self, *arguments):
         pass
@@ -73,7 +82,8 @@ def of(url, content=CONTENT):
 
 
 def names(folder):
-    return sorted(file.name for file in folder.iterdir())
+    """Without the lock, which some versions of filelock leave there."""
+    return sorted(file.name for file in folder.iterdir() if file.suffix != ".lock")
 
 
 def test_a_download_is_kept_and_told_of(server, home):
@@ -101,6 +111,41 @@ def test_a_server_without_ranges_sends_everything_again(server, home):
     (home / "sam.pth.part").write_bytes(b"some other beginning")
     server.ranges = False
     assert fetch(of(server.url)).read_bytes() == CONTENT
+
+
+def start(server):
+    """Another process that fetches, and says what it is told of."""
+    code = "from crowdseg.masks.weights import Weights, fetch; "
+    code += f"fetch({of(server.url)!r}, lambda *told: print(*told, flush=True))"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def sees_a_beginning(process):
+    """Whether the process is told of the first piece, which comes before the server's pause."""
+    return any(line == "sam.pth 1048576 3000000\n" for line in process.stdout)
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(server, home):
+    server.pause = 2_000_000
+    with start(server) as one, start(server) as two:
+        assert sees_a_beginning(one) and sees_a_beginning(two)
+        server.go_on.set()
+        one.communicate(timeout=60), two.communicate(timeout=60)
+    assert (one.returncode, two.returncode, server.asked) == (0, 0, [None])
+    assert (home / "sam.pth").read_bytes() == CONTENT and names(home) == ["sam.pth"]
+
+
+def test_a_process_that_is_killed_leaves_its_download_to_the_next(server, home):
+    server.pause = 2_000_000
+    with start(server) as one:
+        assert sees_a_beginning(one)
+        with start(server) as two:
+            assert sees_a_beginning(two)
+            one.kill()
+            server.go_on.set()
+            two.communicate(timeout=60)
+    assert two.returncode == 0 and server.asked == [None, "bytes=1048576-"]
+    assert (home / "sam.pth").read_bytes() == CONTENT
 
 
 def test_a_download_that_was_complete_is_only_checked(server, home):
