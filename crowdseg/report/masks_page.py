@@ -118,9 +118,16 @@ def _why(person: DoubtfulMask) -> str:
     return {
         "fallback": f"by {record.source}",
         "score": f"score {record.score or 0:.2f}",
-        "leakage": f"leakage {record.leakage:.0%}",
-        "size": f"fills {person.share:.0%}",
+        "leakage": f"leakage {_percent(record.leakage)}",
+        "size": f"fills {_percent(person.share)}",
     }[person.reason]
+
+
+def _percent(share: float) -> str:
+    """With a decimal below ten percent: a mask in a large circle never fills nothing."""
+    if 0 < share < 0.001:
+        return "under 0.1%"
+    return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
 
 
 def _crops(review: MaskReview, progress: Tick | None) -> tuple[dict[int, Crop], list[tuple[Path, str]]]:

@@ -120,6 +120,28 @@ def test_an_unreadable_image_is_named_and_the_others_are_shown(crowd, folder, tm
     assert "1 could not be read" in result.path.read_text() and str(image) in result.path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0%"),
+        (4e-6, "under 0.1%"),
+        (0.001, "0.1%"),
+        (0.0044, "0.4%"),
+        (0.0994, "9.9%"),
+        (0.0996, "10%"),
+        (1.6, "160%"),
+    ],
+)
+def test_small_shares_are_told_apart(tmp_path, share, text):
+    one_mask(tmp_path, (40, 40), (10, 20, 10, 20))
+    review = review_masks(tmp_path / "masks")
+    doubts = {"fallback": 0.0, "score": 0.0, "leakage": 0.0, "size": 1.0}
+    page = write_masks_page(
+        tmp_path / "report.html", replace(review, worst=[replace(review.worst[0], share=share, doubts=doubts)])
+    )
+    assert f"<b>fills {text}</b>" in page.path.read_text()
+
+
 def test_a_folder_without_doubt(tmp_path):
     one_mask(tmp_path, (40, 40), (10, 20, 10, 20))
     record = next((tmp_path / "masks/records").rglob("*.json"))
