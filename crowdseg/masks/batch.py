@@ -16,7 +16,7 @@ from crowdseg.data import Dataset, load_dataset
 from crowdseg.errors import DataError, UsageError, WriteError
 from crowdseg.masks import weights
 from crowdseg.masks.settings import MaskSettings
-from crowdseg.masks.store import MANIFEST, MaskStore, Record
+from crowdseg.masks.store import MANIFEST, MaskStore, Record, identity
 from crowdseg.structures import Sample
 
 Tick = Callable[[int, int], None]  # images finished, of how many
@@ -214,19 +214,10 @@ def _store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskStore:
     own = {file.parent.resolve() for sample in dataset.samples for file in (sample.image, sample.annotation) if file}
     if taken := next((place for place in own if folder.resolve().is_relative_to(place)), None):
         raise UsageError(f"{folder} is inside the dataset's own folder {taken}: choose another --out.")
-    identity = {
-        "root": str(dataset.root.resolve()),
-        "format": dataset.format,
-        "fingerprint": dataset.fingerprint(),
-    }
     if (folder / MANIFEST).exists():
-        old = MaskStore.open(folder).manifest.get("dataset", {})
-        if identity["root"] != old.get("root") and identity["fingerprint"] != old.get("fingerprint"):
-            raise UsageError(
-                f"{folder} holds masks of another dataset ({old.get('root')}): choose another --out or delete it."
-            )
+        MaskStore.open(folder).check_is_of(dataset)
     content = {"crowdseg": crowdseg.__version__, "segmenter": settings.segmenter, "settings": asdict(settings)}
-    return MaskStore(folder, {**content, "dataset": identity})
+    return MaskStore(folder, {**content, "dataset": identity(dataset)})
 
 
 def _making(

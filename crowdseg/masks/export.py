@@ -16,6 +16,7 @@ import crowdseg
 from crowdseg import files, rle
 from crowdseg.data import load_dataset
 from crowdseg.errors import CrowdsegError, UsageError
+from crowdseg.masks.drawn import records_of
 from crowdseg.masks.store import MaskStore, Record
 from crowdseg.structures import RLE, Sample
 
@@ -65,11 +66,11 @@ def export_masks(
     with write as add:
         for number, sample in enumerate(chosen, 1):
             try:
-                labels, records = store.labels(sample), store.current_records(sample)
-                if records is None:
+                if store.current_records(sample) is None:
                     raise UsageError(
                         f"{store.record_file(sample)} is of other points or settings; prep-masks remakes it."
                     )
+                labels, records = store.labels(sample), records_of(store, sample)
             except CrowdsegError as error:
                 failures.append(str(error))
             else:

@@ -19,10 +19,9 @@ from crowdseg.data.coco import load_instances, mask_of
 from crowdseg.data.layout import files_of
 from crowdseg.data.splits import bare_name, samples_by_name
 from crowdseg.errors import DataError, UsageError, WriteError
-from crowdseg.masks.crowd import Crowd
+from crowdseg.masks.drawn import crowd_of, drawn_records, records_of
 from crowdseg.masks.exclusion import keep_points
-from crowdseg.masks.settings import MaskSettings
-from crowdseg.masks.store import IMPORTED, MANIFEST, MaskStore, Record
+from crowdseg.masks.store import IMPORTED, MANIFEST, MaskStore, identity
 from crowdseg.structures import RLE, LabelMap, Sample
 
 Tick = Callable[[int, int], None]  # images done, of how many
@@ -118,18 +117,11 @@ def _named_images(source: Path, dataset: Dataset, result: MaskImport) -> list[tu
 
 
 def _store(folder: Path, dataset: Dataset) -> MaskStore:
-    identity = {
-        "root": str(dataset.root.resolve()),
-        "format": dataset.format,
-        "fingerprint": dataset.fingerprint(),
-    }
     if not (folder / MANIFEST).exists():
-        content = {"crowdseg": crowdseg.__version__, "segmenter": IMPORTED, "settings": {}, "dataset": identity}
-        return MaskStore.create(folder, content)
+        content = {"crowdseg": crowdseg.__version__, "segmenter": IMPORTED, "settings": {}}
+        return MaskStore.create(folder, {**content, "dataset": identity(dataset)})
     store = MaskStore.open(folder)
-    old = store.manifest.get("dataset", {})
-    if identity["root"] != old.get("root") and identity["fingerprint"] != old.get("fingerprint"):
-        raise UsageError(f"{folder} holds masks of another dataset ({old.get('root')}): choose another --out.")
+    store.check_is_of(dataset)
     return store
 
 
@@ -234,15 +226,14 @@ def _rounded(point: Any) -> tuple[float, float]:
 
 def _take_over(store: MaskStore, sample: Sample, drawn: _Drawn, result: MaskImport) -> None:
     """Keep the masks; a mask that is as it was keeps its record too."""
-    assert sample.points is not None
-    crowd = Crowd.of(sample.points, sample.size, MaskSettings().min_radius)
+    crowd = crowd_of(sample)
     missing = ~np.isin(np.arange(1, len(crowd) + 1), drawn.labels)
     labels = keep_points(drawn.labels, crowd)
-    records, same = _records(labels, crowd, drawn.told), np.zeros(len(crowd), bool)
+    records, same = drawn_records(labels, crowd, drawn.told), np.zeros(len(crowd), bool)
     if store.is_current(sample):
-        same, records = _unchanged(store.labels(sample), labels, len(crowd)), _records(labels, crowd, {})
-        old = store.records(sample) or records  # masks of one's own may come without records
-        records = [old[index] if same[index] else record for index, record in enumerate(records)]
+        same, old = _unchanged(store.labels(sample), labels, len(crowd)), records_of(store, sample)
+        new = drawn_records(labels, crowd)
+        records = [old[index] if same[index] else new[index] for index in range(len(crowd))]
     store.write(sample, labels, records, imported=True)
     result.images += 1
     result.people += len(crowd)
@@ -255,26 +246,3 @@ def _unchanged(before: LabelMap, labels: LabelMap, number: int) -> NDArray[np.bo
     before = np.where(before > number, 0, before)  # masks of one's own may have labels of nobody
     areas = [np.bincount(each.ravel(), minlength=number + 1) for each in (before, labels, labels[before == labels])]
     return (areas[0] == areas[1])[1:] & (areas[1] == areas[2])[1:]
-
-
-def _records(labels: LabelMap, crowd: Crowd, told: dict[int, dict[str, Any]]) -> list[Record]:
-    """A record per person: by what the source told of it, as crowdseg's own files do, else as imported."""
-    areas = np.bincount(labels.ravel(), minlength=len(crowd) + 1)
-    inside = np.bincount(labels[crowd.inside_own(labels)], minlength=len(crowd) + 1)
-    records = []
-    for index, ((x, y), radius) in enumerate(zip(crowd.points, crowd.radii, strict=True)):
-        area = int(areas[index + 1])
-        source, score = IMPORTED, None
-        leakage = 1 - inside[index + 1] / max(area, 1)
-        each = told.get(index + 1, {})
-        if isinstance(each.get("source"), str):
-            source, score = each["source"], _number(each.get("score"), None)
-            leakage = _number(each.get("leakage"), leakage)
-        records.append(
-            Record(index, (float(x), float(y)), source, score, round(float(leakage), 4), area, round(float(radius), 3))
-        )
-    return records
-
-
-def _number(value: Any, otherwise: float | None) -> Any:
-    return float(value) if isinstance(value, (int, float)) else otherwise

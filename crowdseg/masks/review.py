@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crowdseg.data import Dataset, load_dataset
 from crowdseg.errors import DataError, UsageError
+from crowdseg.masks.drawn import records_of
 from crowdseg.masks.store import MaskStore, Record
 from crowdseg.structures import Sample
 
@@ -130,7 +131,7 @@ def _read(
     failures: list[tuple[Path, str]] = []
     for number, sample in enumerate(samples, 1):
         try:
-            people += [(sample, record) for record in store.records(sample)]
+            people += [(sample, record) for record in records_of(store, sample)]
         except DataError as error:
             failures.append((store.record_file(sample), str(error)))
         if progress is not None:

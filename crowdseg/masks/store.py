@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from crowdseg import files
+from crowdseg.data import Dataset
 from crowdseg.errors import DataError, UsageError, WriteError
 from crowdseg.structures import LabelMap, Sample
 
@@ -43,6 +44,12 @@ class Record:
     leakage: float
     area: int
     radius: float
+
+
+def identity(dataset: Dataset) -> dict[str, str]:
+    """By what a manifest knows the dataset again."""
+    root, fingerprint = str(dataset.root.resolve()), dataset.fingerprint()
+    return {"root": root, "format": dataset.format, "fingerprint": fingerprint}
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,14 @@ class MaskStore:
         """The folder with this manifest; what an earlier run finished there is kept."""
         files.write_json(Path(folder) / MANIFEST, manifest)
         return cls(Path(folder), manifest)
+
+    def check_is_of(self, dataset: Dataset) -> None:
+        """UsageError where these are masks of another dataset: neither of the same folder nor of the same content."""
+        same = self.dataset_root.resolve() == dataset.root.resolve()
+        if not same and self.manifest["dataset"].get("fingerprint") != dataset.fingerprint():
+            raise UsageError(
+                f"{self.folder} holds masks of another dataset, {self.dataset_root}: choose another --out or delete it."
+            )
 
     @property
     def dataset_root(self) -> Path:

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from crowdseg import rle
 from crowdseg.data import load_dataset
 from crowdseg.errors import DataError, UsageError, WriteError
-from crowdseg.masks import MaskStore, export_masks, import_masks, prep_masks
+from crowdseg.masks import MaskStore, export_masks, import_masks, prep_masks, review_masks
 
 
 @pytest.fixture(autouse=True)
@@ -233,17 +233,36 @@ def test_damaged_files_are_named_and_the_rest_is_exported(masks):
     assert "images/2.png is not a readable label map" in result.failures[2] and len(COCO("out.json").getAnnIds()) == 4
 
 
-def test_masks_of_ones_own_without_records_can_be_corrected(blob_set):
-    samples = load_dataset(blob_set).samples
-    store = MaskStore.create("own", {"settings": {"by": "hand"}, "dataset": {"root": str(blob_set)}})
-    for sample in samples:
-        store.write(sample, np.full(sample.size, 9, np.int32), [])  # nobody's: there are four people
-    export_masks(prep_masks(blob_set, "masks").folder, "out.json")
+@pytest.fixture
+def own(masks, blob_set) -> MaskStore:
+    """The same masks as another tool may leave them: no records, and a label of nobody."""
+    store = MaskStore.create("own", {"settings": {"by": "hand"}, "dataset": {"root": "data"}})
+    for sample in load_dataset(blob_set).samples:
+        labels = MaskStore.open(masks).labels(sample)
+        labels[0, 0] = 9
+        store.write(sample, labels, [])
+    return store
+
+
+def test_masks_of_ones_own_without_records_can_be_handed_on(own, masks, blob_set):
+    assert export_masks("own", "out.json").people == 16
+    made = {tuple(record.point): record for sample in load_dataset(blob_set).samples
+            for record in MaskStore.open(masks).records(sample)}  # fmt: skip
+    for annotation in json.loads(Path("out.json").read_text())["annotations"]:
+        assert annotation["area"] == made[tuple(annotation["point"])].area
+        assert (annotation["source"], annotation["score"], annotation["leakage"]) == ("imported", None, 0)
+
+
+def test_masks_of_ones_own_without_records_can_be_reviewed(own):
+    review = review_masks("own")
+    assert (review.people, review.sources, review.failures) == (16, {"imported": 16}, [])
+
+
+def test_masks_of_ones_own_without_records_can_be_corrected(own, masks, blob_set):
+    export_masks(masks, "out.json")
     result = import_masks("out.json", blob_set, "own")
-    assert (result.images, result.people, result.changed, result.defects) == (4, 16, 16, [])
-    again = import_masks("out.json", blob_set, "own")
-    assert (again.images, again.changed) == (4, 0)
-    assert [len(store.records(sample)) for sample in samples] == [4, 4, 4, 4]
+    assert (result.images, result.people, result.changed, result.defects) == (4, 16, 0, [])
+    assert [len(own.records(sample)) for sample in load_dataset(blob_set).samples] == [4, 4, 4, 4]
 
 
 def test_an_import_that_cannot_be_written_stops(masks, blob_set):
