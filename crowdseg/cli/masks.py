@@ -32,7 +32,7 @@ def prep_masks(
         str | None, typer.Option(help="vit_b, vit_l or vit_h, of which the weights are. Default: vit_b.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core, fewer for few images.")] = 0,
     preview: Annotated[int, typer.Option(min=0, help="Number of images on contact sheets.")] = 0,
 ) -> None:
     """Turn points into instance masks. Run again, it goes on where it stopped."""

@@ -79,7 +79,8 @@ def prep_masks(
             the official weights, which are downloaded once.
         sam_model: ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``, None for the first; a folder says itself what it holds.
         split: ``"train"``, ``"val"`` or ``"test"``; None for all images.
-        workers: processes; None for one per core. More than one needs an importable main module (``if __name__ ...``).
+        workers: processes; None for one per core, fewer for few images and one with SAM. More than one needs an
+            importable main module (``if __name__ ...``).
         preview: images on contact sheets, spread over all of them.
         progress: told how many images are finished, of how many.
         download: told how many bytes of the weights are there, of how many.

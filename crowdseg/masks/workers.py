@@ -20,6 +20,8 @@ from crowdseg.masks.settings import MaskSettings
 from crowdseg.masks.store import MaskStore
 from crowdseg.structures import Sample
 
+_LEAST_IMAGES = 8  # per process: starting one takes about as long as some of them
+
 
 class Worker:
     """Makes the masks of an image and keeps them.
@@ -64,8 +66,8 @@ def prepare_all(
     Raises:
         WriteError: masks cannot be kept. CrowdsegError: a process died.
     """
-    if workers is None:  # a SAM fills a GPU, or a CPU's memory, alone
-        workers = 1 if worker.settings.segmenter == "sam" else os.cpu_count() or 1
+    if workers is None:
+        workers = _of_use(len(samples), worker.settings.segmenter)
     workers = min(workers, len(samples))
     if workers > 1:
         share = free_memory() // workers
@@ -73,6 +75,11 @@ def prepare_all(
         samples = [each for each in samples if memory_of(each) > share]
     for sample in samples:
         yield sample, worker.prepare(sample, store)
+
+
+def _of_use(images: int, segmenter: str) -> int:
+    """How many processes are worth their start. A SAM fills a GPU, or a CPU's memory, alone."""
+    return 1 if segmenter == "sam" else min(os.cpu_count() or 1, -(-images // _LEAST_IMAGES))
 
 
 def _in_processes(

@@ -15,6 +15,7 @@ from segment_anything import sam_model_registry
 from crowdseg.data import load_dataset
 from crowdseg.errors import SetupError, UsageError, WriteError
 from crowdseg.masks import MaskStore, memory, prep_masks
+from crowdseg.masks.workers import _of_use
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +127,15 @@ def test_images_beyond_a_workers_share_of_memory_are_done_one_at_a_time(blob_set
     monkeypatch.setattr("crowdseg.masks.workers._in_processes", in_processes)
     result = prep_masks(blob_set, workers=2)
     assert at_once == ["0.png", "2.png", "3.png"] and (result.done, result.failures) == (4, [])
+
+
+@pytest.mark.parametrize(
+    ("images", "segmenter", "number"),
+    [(1, "superpixel", 1), (8, "superpixel", 1), (9, "superpixel", 2), (999, "superpixel", 6), (999, "sam", 1)],
+)
+def test_as_many_processes_as_are_worth_their_start(monkeypatch, images, segmenter, number):
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert _of_use(images, segmenter) == number
 
 
 def test_an_image_beyond_all_memory_is_refused(blob_set, monkeypatch):
