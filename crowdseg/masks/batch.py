@@ -104,7 +104,7 @@ def prep_masks(
         todo, store, settings, checkpoint, workers
     )  # missing weights are refused before anything is written
     MaskStore.create(folder, store.manifest)
-    files.write_json(files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(folder.resolve())})
+    store.note(dataset)
     try:
         for sample, problem in making:
             run.add(sample, problem)

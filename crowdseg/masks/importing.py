@@ -89,9 +89,7 @@ def import_masks(
             result.defects.append(str(error))
         if progress is not None:
             progress(number, len(named))
-    files.write_json(
-        files.RUNS / "last.json", {"data": str(dataset.root.resolve()), "masks": str(store.folder.resolve())}
-    )
+    store.note(dataset)
     return result
 
 

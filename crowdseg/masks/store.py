@@ -82,6 +82,12 @@ class MaskStore:
         files.write_json(Path(folder) / MANIFEST, manifest)
         return cls(Path(folder), manifest)
 
+    def note(self, dataset: Dataset) -> None:
+        """For train-seg to find dataset and masks by itself; a current folder that is read-only does without."""
+        last = {"data": str(dataset.root.resolve()), "masks": str(self.folder.resolve())}
+        with suppress(WriteError):
+            files.write_json(files.RUNS / "last.json", last)
+
     def check_is_of(self, dataset: Dataset) -> None:
         """UsageError where these are masks of another dataset: neither of the same folder nor of the same content."""
         same = self.dataset_root.resolve() == dataset.root.resolve()

@@ -146,6 +146,15 @@ def test_a_folder_that_is_read_only(tmp_path, photos):
     assert "Cannot write closed/masks/manifest.json: Read-only file system. Choose another folder" in result.stderr
 
 
+def test_a_current_folder_that_is_read_only(tmp_path, photos):
+    folder = photos(good=[(10, 10)])
+    (tmp_path / "closed").mkdir()
+    script = f"cd closed && {shell(folder, '--out', tmp_path / 'masks', '--workers', 1)}"
+    result = in_file_system("ro", tmp_path / "closed", script)
+    assert result.returncode == 0, result.stderr
+    assert finished(tmp_path / "masks") == {"good"}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_disk_that_fills_up(tmp_path, photos, workers):
     """The first images fit, the next one does not and ends the run; with space again only those that lack are done."""
