@@ -36,6 +36,7 @@ class MaskImport:
     Attributes:
         folder: the prepared masks. images: taken over. people: of them. changed: masks unlike those that were there.
         bare: people for whom nothing came, who are left with the pixel of their point.
+        empty: images for whose people nothing came at all, which stay as they are.
         defects: what was wrong with the source, by file or image; the rest was taken over.
     """
 
@@ -44,6 +45,7 @@ class MaskImport:
     people: int = 0
     changed: int = 0
     bare: int = 0
+    empty: int = 0
     defects: list[str] = field(default_factory=list)
 
 
@@ -82,7 +84,11 @@ def import_masks(
     store = _store(result.folder, dataset)
     for number, (sample, read) in enumerate(named, 1):
         try:
-            _take_over(store, sample, read(sample, result), result)
+            drawn = read(sample, result)
+            if drawn.labels.any() or not sample.count:
+                _take_over(store, sample, drawn, result)
+            else:  # tools list images that nobody has come to yet
+                result.empty += 1
         except WriteError:
             raise
         except DataError as error:

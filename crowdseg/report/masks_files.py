@@ -29,6 +29,8 @@ def print_import(result: MaskImport) -> None:
         ("masks", str(result.folder)),
     ]
     out.print(_table(rows))
+    if number := result.empty:
+        err.print(f"[yellow]No mask at all came for {number:,} image{'s' * (number > 1)}: nothing changed there.[/]")
     if result.bare:
         who = "1 person" if result.bare == 1 else f"{result.bare:,} people"
         err.print(f"[yellow]No mask came for {who}: the pixel of the point is all there is.[/]")

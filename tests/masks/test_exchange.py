@@ -139,6 +139,25 @@ def test_images_that_the_source_lacks_stay_as_they_are(masks, blob_set):
     assert state(masks, blob_set) == before
 
 
+def test_images_without_a_usable_mask_stay_as_they_are(masks, blob_set):
+    export_masks(masks, "out.json")
+
+    def change(document):
+        first, second = (image["id"] for image in document["images"][:2])
+        kept = [each for each in document["annotations"] if each["image_id"] != first]
+        document["annotations"] = [
+            {**each, "segmentation": []} if each["image_id"] == second else each for each in kept
+        ]
+
+    before = state(masks, blob_set)
+    result = import_masks(edit(Path("out.json"), change), blob_set, masks)
+    assert (result.images, result.empty, result.changed, result.bare) == (2, 2, 0, 0)
+    assert state(masks, blob_set) == before
+    Path("maps").mkdir()
+    np.save("maps/0.npy", np.zeros((60, 80), np.int32))
+    assert import_masks("maps", blob_set, masks).empty == 1 and state(masks, blob_set) == before
+
+
 def test_masks_on_no_point_and_points_in_no_mask(masks, blob_set):
     def spoil(document):
         first = document["annotations"]
