@@ -34,7 +34,7 @@ STEPS = (
 )
 
 Say = Callable[[str], None]
-Shown = Callable[[Any], AbstractContextManager[Any]]
+Shown = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ def run_demo(
     prep_masks(out / "data", out / "masks", workers=workers)
     say(STEPS[2])
     common = {"data": out / "data", "masks": out / "masks"}
-    _trained(train_seg, out / "seg", "seg", shown, config=config, **common)
+    _trained(train_seg, out / "seg", shown, config=config, **common)
     say(STEPS[3])
-    _trained(train_count, out / "count", "count", shown, config=config, from_run=out / "seg", **common)
+    _trained(train_count, out / "count", shown, config=config, from_run=out / "seg", **common)
     say(STEPS[4])
     alone = _labels_alone(config)
-    _trained(train_seg, out / "alone-seg", "seg", shown, config=alone, **common)
-    _trained(train_count, out / "alone-count", "count", shown, config=alone, from_run=out / "alone-seg", **common)
+    _trained(train_seg, out / "alone-seg", shown, config=alone, **common)
+    _trained(train_count, out / "alone-count", shown, config=alone, from_run=out / "alone-seg", **common)
     say(STEPS[5])
     dataset = load_dataset(out / "data")
     rows = [
@@ -111,7 +111,7 @@ def _labels_alone(config: TrainConfig) -> TrainConfig:
     )
 
 
-def _trained(train: Callable[..., TrainResult], run: Path, task: str, shown: Shown | None, **options: Any) -> None:
+def _trained(train: Callable[..., TrainResult], run: Path, shown: Shown | None, **options: Any) -> None:
     """Train into ``run`` unless that is done; go on with it where it was begun."""
     state = files.read_json(run / "run.json") if (run / "run.json").is_file() else {}
     if state.get("finished"):
@@ -121,7 +121,7 @@ def _trained(train: Callable[..., TrainResult], run: Path, task: str, shown: Sho
     if shown is None:
         train(out=run, **options)
         return
-    with shown(task) as announce:
+    with shown() as announce:
         train(out=run, announce=announce, **options)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from crowdseg.config import PRESETS, config_text, make_config, read_config
 from crowdseg.errors import UsageError
+from crowdseg.presets import PUBLISHED
 
 
 def test_a_saved_configuration_reads_back_equal(tmp_path) -> None:
@@ -27,6 +28,12 @@ def test_presets_are_complete(name: str) -> None:
     config = make_config(name)
     assert config.preset == name
     assert config.ratio is not None and all(getattr(config, s).epochs > 0 for s in ("pretrain", "segment", "count"))
+
+
+def test_every_preset_but_the_demo_stands_for_a_published_run() -> None:
+    assert list(PUBLISHED) == [name for name in PRESETS if name != "demo"]
+    for name, (own, *_) in PUBLISHED.items():
+        assert own.of == "XMask" and PRESETS[name]["ratio"] == own.labels / 100
 
 
 def test_published_values() -> None:

@@ -14,6 +14,7 @@ import crowdseg
 from crowdseg.cli import app
 from crowdseg.config import PRESETS, StageConfig, TrainConfig, XMaskConfig, make_config
 from crowdseg.errors import CrowdsegError
+from crowdseg.presets import PUBLISHED
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")])
@@ -153,6 +154,21 @@ def test_presets_are_described(preset):
     weights = [x.background_weight, x.unit_mass_weight, x.single_peak_weight, x.energy_threshold, x.geometry_weight]
     shown = [float(cell) for cell in rows("train.md")[preset]]
     assert shown == pytest.approx([config.ratio, c.weight_decay, c.epochs, c.lr, *weights])
+
+
+def test_published_figures_are_those_the_command_line_prints():
+    text = (ROOT / "docs" / "train.md").read_text()
+    shown = re.findall(r"^\| `([\w-]+)` \| (.+?) \| (\d+) % \|(.*)\|(.*)\|(.*)\| (.+) \|$", text, re.MULTILINE)
+    told = [
+        (preset, row.dataset, row.labels, row.mae, row.rmse, row.mean_iou_c, row.of)
+        for preset, rows in PUBLISHED.items()
+        for row in rows
+    ]
+    read_out = [
+        (preset, dataset, int(labels), *(float(cell) if cell.strip() else None for cell in cells), of)
+        for preset, dataset, labels, *cells, of in shown
+    ]
+    assert read_out == told
 
 
 def test_yaml_blocks_are_settings(tmp_path):

@@ -31,6 +31,9 @@ Weights = Annotated[str | None, typer.Option(help="Backbone weights: a file, `im
 Workers = Annotated[int | None, typer.Option(help="Processes that prepare the crops.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Amp = Annotated[bool, typer.Option("--amp", help="Compute in bfloat16 where that is safe.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done and how long it would take; do not train.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run --out, or the newest unfinished one.")]
 
 
@@ -56,6 +59,7 @@ def train_seg(
     device: Device = "auto",
     amp: Amp = False,
     resume: Resume = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train to count, then to segment (stages 1 and 2), from a part of the labels."""
     values = {
@@ -68,7 +72,8 @@ def train_seg(
         "amp": amp or None,
     }
     settings = _settings(preset, config, set_, values, resume)
-    _run("seg", {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume})
+    options = {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume}
+    _run("seg", options, dry_run)
 
 
 def train_count(
@@ -81,6 +86,7 @@ def train_count(
     device: Device = "auto",
     amp: Amp = False,
     resume: Resume = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train counting under the masks' constraint (stage 3), from a run of train-seg and with its settings."""
     from crowdseg.engine.checkpoint import find_run
@@ -88,7 +94,7 @@ def train_count(
     file = None if resume else find_run(from_run, "seg").folder / "config.yaml"
     settings = _settings(None, file, set_, {"workers": workers, "amp": amp or None}, resume)
     options = {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume}
-    _run("count", {**options, "from_run": from_run})
+    _run("count", {**options, "from_run": from_run}, dry_run)
 
 
 def _settings(
@@ -108,13 +114,13 @@ def _settings(
     return make_config(preset or "sha-10", file, overrides, **values)
 
 
-def _run(task: Task, options: dict[str, Any]) -> None:
+def _run(task: Task, options: dict[str, Any], dry_run: bool) -> None:
     from crowdseg import engine
     from crowdseg.report import console
-    from crowdseg.report.training import shown, training_table
+    from crowdseg.report.training import planned, shown, training_table
 
     train = engine.train_seg if task == "seg" else engine.train_count
-    with shown(task) as announce:
-        result = train(announce=announce, **options)
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+    with planned() if dry_run else shown() as announce:
+        result = train(announce=announce, dry_run=dry_run, **options)
+    if not dry_run and os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
         console.out.print(training_table(result))

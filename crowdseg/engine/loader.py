@@ -41,6 +41,10 @@ class _Cache:
             self.used -= self.arrays.popitem(last=False)[1].nbytes
         return array
 
+    def would_hold(self, number: int) -> bool:
+        """Whether ``number`` arrays like those that are here would all stay."""
+        return self.used / max(len(self.arrays), 1) * number <= self.limit
+
 
 @dataclass
 class _Item:

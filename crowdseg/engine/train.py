@@ -14,16 +14,17 @@ import torch
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last, read_record
-from crowdseg.engine.device import choose_device, join_processes
+from crowdseg.engine.device import Processes, choose_device, join_processes
 from crowdseg.engine.logs import RunLog
+from crowdseg.engine.plan import TrainingPlan
 from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import TrainingData, training_data
-from crowdseg.engine.watcher import Watcher
+from crowdseg.engine.watcher import Validation, Watcher
 from crowdseg.errors import UsageError
 from crowdseg.methods import method_class
 from crowdseg.methods.base import Task
 
-Announce = Callable[[Path, TrainConfig, TrainingData], Sequence[Watcher]]
+Announce = Callable[[TrainingPlan], Sequence[Watcher]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def train_seg(
     device: str = "auto",
     resume: bool = False,
     announce: Announce | None = None,
+    dry_run: bool = False,
 ) -> TrainResult:
     """Train the stages that learn to count and to segment (``pretrain``, ``segment``) and write a run folder.
 
@@ -56,12 +58,13 @@ def train_seg(
         masks: the prep-masks folder of the dataset, where it is not the default one.
         out: the run folder; default a new one in ``runs/seg``.
         resume: go on with ``out``, or with the newest unfinished run, under its own settings.
-        announce: called with (run, config, data) before training; returns watchers that follow it.
+        announce: called with the plan before anything is written; returns watchers that follow the run.
+        dry_run: stop behind ``announce``: nothing is written.
 
     Raises:
         UsageError, DataError, SetupError, CrowdsegError: see :mod:`crowdseg.errors`.
     """
-    request = _Request("seg", data, config, masks, out, device, resume, announce, from_run)
+    request = _Request("seg", data, config, masks, out, device, resume, announce, dry_run, from_run)
     return _train(request)
 
 
@@ -75,13 +78,14 @@ def train_count(
     device: str = "auto",
     resume: bool = False,
     announce: Announce | None = None,
+    dry_run: bool = False,
 ) -> TrainResult:
     """Train mask-constrained counting (stage ``count``) from a run of :func:`train_seg`; arguments as there.
 
     Args:
         from_run: the run to begin from; default the newest in ``runs/seg``. Its settings and dataset are the defaults.
     """
-    request = _Request("count", data, config, masks, out, device, resume, announce, from_run)
+    request = _Request("count", data, config, masks, out, device, resume, announce, dry_run, from_run)
     return _train(request)
 
 
@@ -97,12 +101,13 @@ class _Request:
     device: str
     resume: bool
     announce: Announce | None
+    dry_run: bool
     from_run: Path | str | None
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What will be done: with every default filled in. ``start`` is the run whose weights are taken."""
+class _Chosen:
+    """What was asked for, with every default filled in. ``start`` is the run whose weights are taken."""
 
     config: TrainConfig
     data: Path | str | None
@@ -114,49 +119,70 @@ class _Plan:
 def _train(request: _Request) -> TrainResult:
     started = time.monotonic()
     processes, device = join_processes(choose_device(request.device))
-    plan = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
-    config, run = plan.config, plan.run
-    data = training_data(plan.data, plan.masks, config)
-    record = {
+    chosen = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
+    data = training_data(chosen.data, chosen.masks, chosen.config)
+    record = _record(request.task, chosen.config, data, device)
+    if request.resume:
+        _check_same_data(chosen.run, record)
+    plan = _plan(request, chosen, data, device, processes)
+    watchers = list(request.announce(plan)) if request.announce and processes.is_first else []
+    best = [] if request.dry_run else _carry_out(plan, record, watchers)
+    processes.leave()
+    return TrainResult(plan.run, [validation.record() for validation in best], time.monotonic() - started)
+
+
+def _record(task: Task, config: TrainConfig, data: TrainingData, device: torch.device) -> dict[str, Any]:
+    """What is saved of a run beside its weights."""
+    return {
         "method": config.method,
-        "task": request.task,
+        "task": task,
         "config": asdict(config),
         "data": data.describe(),
         "versions": {"crowdseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(device),
     }
-    if request.resume:
-        _check_same_data(run, record)
+
+
+def _plan(
+    request: _Request, chosen: _Chosen, data: TrainingData, device: torch.device, processes: Processes
+) -> TrainingPlan:
+    config = chosen.config
     if config.batch_size % processes.world:
         raise UsageError(f"batch_size={config.batch_size} cannot be shared by {processes.world} processes.")
-
     kind = method_class(config.method)
-    stages = kind.stages[request.task]
-    if not any(getattr(config, stage).epochs for stage in stages):
-        raise UsageError(f"Nothing to train: {' and '.join(f'{stage}.epochs' for stage in stages)} are 0.")
+    stages = [stage for stage in kind.stages[request.task] if getattr(config, stage).epochs]
+    if not stages:
+        settings = " and ".join(f"{stage}.epochs" for stage in kind.stages[request.task])
+        raise UsageError(f"Nothing to train: {settings} are 0.")
     torch.manual_seed(config.seed)
-    method = kind(config, "none" if plan.start else config.backbone_weights)
+    # Without a run behind it a plan needs no weights, which may have to be downloaded
+    method = kind(config, "none" if chosen.start or request.dry_run else config.backbone_weights)
     for network in (method.student, method.teacher):
-        if plan.start is not None:
-            load_weights(plan.start, network)
+        if chosen.start is not None:
+            load_weights(chosen.start, network)
         network.to(device)
-    if processes.is_first:
-        files.write_text(run / "config.yaml", config_text(config))
-        files.write_json(
-            run / "run.json", {**record, "from": None if plan.start is None else str(plan.start.resolve())}
-        )
-    resume_state = load_resume(run) if request.resume else None
-    watchers = _watchers(request, plan, data) if processes.is_first else []
-    trainer = Trainer(config, data, run, method, device, processes, watchers, record)
-    best = trainer.train(stages, resume_state)
-    if processes.is_first:
+    return TrainingPlan(
+        chosen.run, request.task, config, data, method, chosen.start, stages, device, processes, request.resume
+    )
+
+
+def _carry_out(plan: TrainingPlan, record: dict[str, Any], watchers: list[Watcher]) -> list[Validation]:
+    run, first = plan.run, plan.processes.is_first
+    if first:
+        files.write_text(run / "config.yaml", config_text(plan.config))
+        start = None if plan.start is None else str(plan.start.resolve())
+        files.write_json(run / "run.json", {**record, "from": start})
+        watchers = [RunLog(run), *watchers]
+    resume_state = load_resume(run) if plan.resumed else None
+    trainer = Trainer(plan.config, plan.data, run, plan.method, plan.device, plan.processes, watchers, record)
+    best = trainer.train(method_class(plan.config.method).stages[plan.task], resume_state)
+    if first:
         (run / "resume.pt").unlink(missing_ok=True)
         files.write_json(run / "run.json", {**files.read_json(run / "run.json"), "finished": True})
-    processes.leave()
-    return TrainResult(run, [validation.record() for validation in best], time.monotonic() - started)
+    return best
 
 
-def _begun(request: _Request) -> _Plan:
+def _begun(request: _Request) -> _Chosen:
     """A new run: settings, dataset and masks from the request, else from the run it begins from."""
     config, data, masks, start = request.config, request.data, request.masks, None
     if request.task == "count" or request.from_run is not None:
@@ -173,10 +199,10 @@ def _begun(request: _Request) -> _Plan:
     run = Path(request.out) if request.out else new_run_folder(request.task, name)
     if (run / "run.json").is_file():
         raise UsageError(f"{run} holds a run already: pass --resume to go on with it, or another --out.")
-    return _Plan(config, data, masks, run, start)
+    return _Chosen(config, data, masks, run, start)
 
 
-def _resumed(request: _Request) -> _Plan:
+def _resumed(request: _Request) -> _Chosen:
     """The run to go on with: everything but the device comes from its folder."""
     if any(each is not None for each in (request.data, request.masks, request.config, request.from_run)):
         raise UsageError("A resumed run keeps its own data and settings: name only the run to go on with, or nothing.")
@@ -189,7 +215,7 @@ def _resumed(request: _Request) -> _Plan:
     if known["task"] != request.task:
         raise UsageError(f"{run} is a run of train-{known['task']}: resume it with that command.")
     start = Path(known["from"]) if known.get("from") else None
-    return _Plan(read_config(run / "config.yaml"), known["data"]["root"], known["data"]["masks"], run, start)
+    return _Chosen(read_config(run / "config.yaml"), known["data"]["root"], known["data"]["masks"], run, start)
 
 
 def _newest_unfinished(task: Task) -> Path:
@@ -205,8 +231,3 @@ def _check_same_data(run: Path, record: dict[str, Any]) -> None:
             f"{record['data']['root']}, or the choice of its labelled images, has changed since {run} began: begin a "
             "new run with another --out."
         )
-
-
-def _watchers(request: _Request, plan: _Plan, data: TrainingData) -> list[Watcher]:
-    shown = list(request.announce(plan.run, plan.config, data)) if request.announce else []
-    return [RunLog(plan.run), *shown]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,8 @@ class Trainer:
     # One stage
 
     def _run_stage(self, number: int, stage: str, resume: dict[str, Any] | None) -> None:
-        config: StageConfig = getattr(self.config, stage)
-        per_epoch = max(1, math.ceil(self.data.train_images / self.config.batch_size))
-        total = config.epochs * per_epoch
+        whole = stage_info(self.config, stage, self.data.train_images)
+        config, per_epoch, total = whole.config, whole.steps_per_epoch, whole.steps
         self.method.start_stage(stage)
         groups = self.method.parameter_groups(stage, config)
         optimizer = torch.optim.Adam(groups, weight_decay=config.weight_decay)
@@ -76,7 +76,7 @@ class Trainer:
         if not resume:
             self.best = None
         for watcher in self.watchers:
-            watcher.stage_started(StageInfo(stage, config, total, per_epoch, start))
+            watcher.stage_started(replace(whole, start_step=start))
         if not resume:
             # from now on this stage writes the weights; a resume file of the one before would take them for its own
             self._save(stage, 0, optimizer)
@@ -91,8 +91,8 @@ class Trainer:
             factor = _rate_factor(config, step / total)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            progress = Progress(stage, config, step / per_epoch, _unlabelled_weight(config, step / per_epoch))
-            logs = self._step(_to_device(batch, self.device), progress, optimizer)
+            progress = Progress(stage, config, step / per_epoch, unlabelled_weight_at(config, step / per_epoch))
+            logs = self._step(to_device(batch, self.device), progress, optimizer)
             info = StepInfo(stage, step + 1, (step + 1) / per_epoch, config.lr * factor, self.config.batch_size, logs)
             for watcher in self.watchers:
                 watcher.stepped(info)
@@ -227,7 +227,15 @@ class Trainer:
                 signal.signal(kind, handler)
 
 
-def _unlabelled_weight(config: StageConfig, epoch: float) -> float:
+def stage_info(config: TrainConfig, stage: str, train_images: int) -> StageInfo:
+    """The whole of a stage, from its first step."""
+    settings: StageConfig = getattr(config, stage)
+    per_epoch = max(1, math.ceil(train_images / config.batch_size))
+    return StageInfo(stage, settings, settings.epochs * per_epoch, per_epoch, 0)
+
+
+def unlabelled_weight_at(config: StageConfig, epoch: float) -> float:
+    """The weight of the unlabelled loss in an epoch of a stage."""
     return unlabelled_weight(
         epoch,
         warmup=config.warmup_epochs,
@@ -241,7 +249,7 @@ def _rate_factor(config: StageConfig, done: float) -> float:
     return 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     def move(part: Labelled | Unlabelled) -> Any:
         return type(part)(**{name: value.to(device, non_blocking=True) for name, value in vars(part).items()})
 

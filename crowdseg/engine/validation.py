@@ -24,8 +24,7 @@ def validate(
     counting, instances = metrics.Counting(), metrics.MeanIoU()
     with_masks = step.stage == "segment"
     examples: list[tuple[Sample, Prediction]] = []
-    every = -(-len(data.val) // config.eval_images) or 1
-    for sample in data.val[::every]:
+    for sample in looked_at(data, config):
         assert sample.points is not None
         image = read_image(sample.image)
         prediction = predict_image(network, image, config.xmask, masks=with_masks, amp=config.amp)
@@ -47,3 +46,9 @@ def validate(
         best is None or not data.val or score < best.score,
         examples,
     )
+
+
+def looked_at(data: TrainingData, config: TrainConfig) -> list[Sample]:
+    """Every n-th of the validation images, at most ``eval_images``."""
+    every = -(-len(data.val) // config.eval_images) or 1
+    return data.val[::every]
