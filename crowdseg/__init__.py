@@ -22,6 +22,8 @@ _API = {
     "evaluate": "crowdseg.engine",
     "predict": "crowdseg.engine",
     "load": "crowdseg.engine",
+    "export_model": "crowdseg.engine",
+    "import_weights": "crowdseg.engine",
 }
 
 __all__ = [*_API, "__version__"]

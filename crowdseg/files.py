@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -84,6 +85,15 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not there.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not readable JSON ({error}). Restore or delete it.") from error
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -54,6 +54,8 @@ def predict(
     sources, run = _sort_out(sources, run)
     images = find_images(sources)
     model = load(run, device=device)
+    if save_masks and not model.draws_masks:
+        raise UsageError(f"The weights of {model.run} draw no masks: leave out --save-masks.")
     folder = out or Path("runs/predict") / _name(sources)
     options = {} if tile is None else {"tile": tile}
     info = {"model": model.name, "run": str(model.run), "min_score": min_score}

@@ -14,6 +14,8 @@ _WHERE = {
     "Model": "model",
     "load": "model",
     "predict": "model",
+    "export_model": "export",
+    "import_weights": "published",
 }
 
 __all__ = list(_WHERE)

@@ -33,6 +33,11 @@ class Model:
         folder = self.run.resolve()
         return f"{folder.parent.name}-{folder.name}"
 
+    @property
+    def draws_masks(self) -> bool:
+        """False for imported weights that came without a mask head: they count and locate people."""
+        return bool(self.record.get("masks", True))
+
     def predict(
         self,
         image: NDArray[np.uint8] | Path | str,
@@ -43,13 +48,21 @@ class Model:
     ) -> Prediction:
         """People in an image file or ``(H, W, 3)`` uint8 RGB array, every one above ``min_score``, with masks.
 
+        Without masks where ``masks`` is False, or where the network draws none (:attr:`draws_masks`).
+
         Raises:
             DataError: the file is not a readable image.
         """
         path = None if isinstance(image, np.ndarray) else Path(image)
         pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
         prediction = predict_image(
-            self.network, pixels, self.config.xmask, tile=tile, min_score=min_score, masks=masks, amp=self.config.amp
+            self.network,
+            pixels,
+            self.config.xmask,
+            tile=tile,
+            min_score=min_score,
+            masks=masks and self.draws_masks,
+            amp=self.config.amp,
         )
         prediction.image = path
         return prediction
