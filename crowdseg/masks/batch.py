@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,9 +101,7 @@ def prep_masks(
     run = _Run(store, len(samples), progress)
     todo = [sample for sample in samples if not run.keeps(sample)]
     redone = {sample.key for sample in todo if store.has(sample)}
-    making = _making(
-        todo, store, settings, checkpoint, workers
-    )  # missing weights are refused before anything is written
+    making = _making(todo, store, settings, checkpoint, workers)
     MaskStore.create(folder, store.manifest)
     store.note(dataset)
     try:
@@ -119,10 +118,7 @@ def prep_masks(
         done=len(todo) - len(run.failures),
         kept=len(samples) - len(todo),
         redone=len(redone - run.failures.keys()),
-        people=len(run.areas),
-        sources=dict(run.sources.most_common()),
-        median_area=float(np.median(run.areas)) if run.areas else 0.0,
-        mean_leakage=float(np.mean(run.leakages)) if run.leakages else 0.0,
+        **run.figures(),
         seconds=time.perf_counter() - start,
         failures=[*run.failures.values(), *undrawn],
         damaged=run.damaged,
@@ -159,6 +155,15 @@ class _Run:
         if problem is not None:
             self.failures[sample.key] = (sample.image, problem)
         self._count([] if problem is not None else self.store.records(sample))
+
+    def figures(self) -> dict[str, Any]:
+        """Over all people so far, as :class:`PrepResult` names them."""
+        return {
+            "people": len(self.areas),
+            "sources": dict(self.sources.most_common()),
+            "median_area": float(np.median(self.areas)) if self.areas else 0.0,
+            "mean_leakage": float(np.mean(self.leakages)) if self.leakages else 0.0,
+        }
 
     def _count(self, records: list[Record]) -> None:
         self.sources.update(record.source for record in records)
@@ -224,7 +229,10 @@ def _store(folder: Path, dataset: Dataset, settings: MaskSettings) -> MaskStore:
 def _making(
     samples: list[Sample], store: MaskStore, settings: MaskSettings, checkpoint: Path | None, workers: int | None
 ) -> Iterator[tuple[Sample, str | None]]:
-    """Each sample as it is finished, with what went wrong. Where none is left nothing is loaded: that takes seconds."""
+    """Each sample as it is finished, with what went wrong. Where none is left nothing is loaded: that takes seconds.
+
+    Weights that are not there are refused at once, before anything is written.
+    """
     if not samples:
         return iter(())
     from crowdseg.masks.workers import Worker, prepare_all

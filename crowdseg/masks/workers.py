@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ def _in_processes(
         workers, multiprocessing.get_context("spawn"), _start_process, (threads, worker.settings, worker.checkpoint)
     )
     try:
-        futures: dict[Future[str | None], Sample] = {
-            pool.submit(_prepare_in_process, sample, store): sample for sample in samples
-        }
+        with _unheard():  # submitting starts the processes
+            futures: dict[Future[str | None], Sample] = {
+                pool.submit(_prepare_in_process, sample, store): sample for sample in samples
+            }
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
@@ -105,6 +107,19 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ctrl-C is for this process: those that start in the block finish their image, and are quiet while they start."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _worker: Worker | None = None  # of this process
 
 
@@ -113,7 +128,7 @@ def _start_process(threads: int, *arguments: Any) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, images in progress are finished
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in _unheard, which Windows has not
     _worker = Worker(*arguments)
 
 

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,25 +75,48 @@ def test_requests_that_cannot_be_met(tmp_path, options, code, text):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_keeps_what_is_finished(tmp_path, workers):
-    data = write_set(tmp_path, 24, (300, 400))
+def interrupted(folder: Path, arguments: list[object], ready: Callable[[], bool]) -> tuple[int, str]:
+    """Exit code and stderr of prep-masks after a Ctrl-C when it is ready for it."""
     process = subprocess.Popen(
-        command(data, "--workers", workers),
-        cwd=tmp_path,
+        command(*arguments),
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background inherit deafness
     )
-    records = tmp_path / "runs/masks/data/records/images"
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (records.is_dir() and any(records.glob("[0-9]*.json"))):
+    while time.monotonic() < deadline and not ready():
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in errors and "Stopped." in errors
+    return process.returncode, errors
+
+
+def children(folder: Path) -> int:
+    """Processes that multiprocessing has started in the folder."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone, or not ours
+            found += b"spawn_main" in (process / "cmdline").read_bytes() and (process / "cwd").resolve() == folder
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes where Linux lists them")
+def test_ctrl_c_while_the_processes_start(tmp_path):
+    data = write_set(tmp_path, 24, (300, 400))
+    code, errors = interrupted(tmp_path, [data, "--workers", 2], lambda: children(tmp_path) == 2)
+    assert code == 130 and "Traceback" not in errors and "Stopped." in errors
+    assert not list((tmp_path / "runs").rglob(".*"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_keeps_what_is_finished(tmp_path, workers):
+    data = write_set(tmp_path, 24, (300, 400))
+    records = tmp_path / "runs/masks/data/records/images"
+    code, errors = interrupted(tmp_path, [data, "--workers", workers], lambda: any(records.glob("[0-9]*.json")))
+    assert code == 130 and "Traceback" not in errors and "Stopped." in errors
     finished = len(list(records.glob("[0-9]*.json")))
     assert 0 < finished < 24
     assert not list((tmp_path / "runs").rglob(".*"))  # nothing half-written
