@@ -56,6 +56,17 @@ def test_touching_blobs_part_at_the_edge_between_them():
     assert ious(labels, truth).min() > 0.8
 
 
+def test_faint_blobs_end_earlier_and_bright_ones_later_than_halfway():
+    """A blurred image's usual blob ends at half its contrast; what is drawn by one level ends elsewhere."""
+    rows, columns = np.mgrid[:100, :340]
+    image, points = np.full((100, 340), 30.0), [(50 + 60 * i, 50) for i in range(5)]
+    for (x, y), height in zip(points, (40, 90, 90, 90, 190), strict=True):
+        image += height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 7.0**2))
+    labels, _ = make(np.repeat(image[..., None], 3, axis=2).round().astype(np.uint8), points)
+    faint, *usual, bright = np.bincount(labels.ravel())[1:]
+    assert faint < 0.9 * min(usual) and bright > 1.1 * max(usual)
+
+
 def test_bodies_reach_down_from_the_head():
     generator = np.random.default_rng(3)
     image = generator.integers(90, 130, (240, 320, 3)).astype(np.uint8)
@@ -142,7 +153,7 @@ def test_superpixels_follow_the_crowd(blobs):
         assert ndimage.label(patch.mask)[1] == 1
 
 
-@pytest.mark.parametrize(("name", "every", "least"), [("dsb2018", 3, 0.75), ("PennFudanPed", 1, 0.345)])
+@pytest.mark.parametrize(("name", "every", "least"), [("dsb2018", 3, 0.76), ("PennFudanPed", 1, 0.345)])
 def test_real_masks(real_data, name, every, least):
-    """On all of DSB2018 and PennFudan 0.80 and 0.36; circles reach 0.27 and 0.18, a colour split 0.73 and 0.14."""
+    """On all of DSB2018 and PennFudan 0.81 and 0.36; circles reach 0.27 and 0.18, a colour split 0.73 and 0.14."""
     assert of_set(real_data / name, every) > least

@@ -9,24 +9,28 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from crowdseg.masks.crowd import Crowd
+from crowdseg.masks.crowd import Crowd, Window
 from crowdseg.masks.exclusion import keep_points, settle
 from crowdseg.masks.segmenters.base import Claim, part_at
 from crowdseg.masks.segmenters.outlines import Floats, relative_distance
 from crowdseg.structures import LabelMap
 
 _BAND = 1.8  # pixels up to this multiple of the outline are looked at
-_HALFWAY = 0.45  # where between the surroundings' colour (0) and the person's (1) a pixel becomes the person's
+_HALFWAY = 0.5  # where between the surroundings' colour (0) and the person's (1) a pixel becomes the person's
+_SHARED = 0.5  # how far that follows the image's usual contrast, not the person's: faint ones end earlier, bright later
+_EARLIEST, _LATEST = 0.8, 0.2
+_NOISE = 3.0  # a contrast below it means nothing
+_ASKED = 64  # people looked at for the usual contrast
 _TRUST = 1.5  # in the outline, against the colours: at 10 % beyond it, 0.15 more likeness is asked for
 _GROW = 1.03  # outlines end at the last sample inside
 
 
-def segment_blobs(lab: Floats, lengths: Floats, crowd: Crowd) -> LabelMap:
-    """``lab`` ``(H, W, 3)`` and outlines ``(N, RAYS)`` -> label map."""
+def segment_blobs(colours: Floats, lengths: Floats, crowd: Crowd) -> LabelMap:
+    """``colours`` ``(H, W, C)``, as for :func:`fit_outlines`, and outlines ``(N, RAYS)`` -> label map."""
     lengths = lengths * np.float32(_GROW)
     sketch = settle(_sketched(lengths, crowd), crowd)
-    labels = settle(_by_colour(lab, lengths, sketch, crowd), crowd)
-    return _follow_edges(lab, labels, lengths, crowd)
+    labels = settle(_by_colour(colours, lengths, sketch, crowd), crowd)
+    return _follow_edges(colours, labels, lengths, crowd)
 
 
 def _sketched(lengths: Floats, crowd: Crowd) -> Iterator[Claim]:
@@ -37,30 +41,54 @@ def _sketched(lengths: Floats, crowd: Crowd) -> Iterator[Claim]:
         yield Claim(index, window, (distance <= 1) & crowd.inside(index, window), -distance, "superpixel")
 
 
-def _by_colour(lab: Floats, lengths: Floats, sketch: LabelMap, crowd: Crowd) -> Iterator[Claim]:
+def _by_colour(colours: Floats, lengths: Floats, sketch: LabelMap, crowd: Crowd) -> Iterator[Claim]:
     """Pixels around the outline, each by which of the two median colours it is nearer to."""
+    usual = _usual_contrast(colours, lengths, sketch, crowd)
     rows, columns = crowd.pixels
     for index in range(len(crowd)):
-        window = crowd.window(index, min(crowd.radii[index], lengths[index].max() * _BAND))
-        distance = relative_distance(lengths[index], *crowd.offsets(index, window))
-        likeness = _likeness(lab[window], sketch[window], index + 1, distance)
-        mask = likeness - _HALFWAY > _TRUST * np.log(np.maximum(distance, 0.2))
+        window, distance = _band(lengths, crowd, index)
+        likeness = _likeness(colours[window], sketch[window], index + 1, distance, usual)
+        mask = likeness > _TRUST * np.log(np.maximum(distance, 0.2))
         mask &= (distance <= _BAND) & crowd.inside(index, window)
         at = rows[index] - window[0].start, columns[index] - window[1].start
         mask[at] = True
         yield Claim(index, window, part_at(mask, *at), -distance, "superpixel")
 
 
-def _likeness(colours: Floats, sketch: LabelMap, label: int, distance: Floats) -> Floats:
-    """Where each pixel's colour lies on the line from the surroundings' (0) to the person's (1)."""
+def _band(lengths: Floats, crowd: Crowd, index: int) -> tuple[Window, Floats]:
+    """The window in which a person is looked for, and each pixel's distance as a share of the outline's."""
+    window = crowd.window(index, min(crowd.radii[index], lengths[index].max() * _BAND))
+    return window, relative_distance(lengths[index], *crowd.offsets(index, window))
+
+
+def _usual_contrast(colours: Floats, lengths: Floats, sketch: LabelMap, crowd: Crowd) -> float:
+    """Median distance of a person's colour from its surroundings', over some people."""
+    found = []
+    for index in np.unique(np.linspace(0, len(crowd) - 1, min(_ASKED, len(crowd))).astype(np.intp)):
+        window, distance = _band(lengths, crowd, index)
+        person, around = _two_colours(colours[window], sketch[window], index + 1, distance)
+        if around is not None:
+            found.append(np.linalg.norm(person - around))
+    return max(float(np.median(found)), _NOISE) if found else _NOISE
+
+
+def _likeness(colours: Floats, sketch: LabelMap, label: int, distance: Floats, usual: float) -> Floats:
+    """Where each pixel's colour lies on the line from the surroundings' to the person's, 0 where they meet."""
+    person, around = _two_colours(colours, sketch, label, distance)
+    if around is None:
+        return np.zeros(distance.shape, np.float32)
+    line = person - around
+    contrast = max(float(np.linalg.norm(line)), _NOISE)
+    meet = np.clip(_HALFWAY * (usual / contrast) ** _SHARED, _LATEST, _EARLIEST)
+    return ((colours - around) @ line / contrast**2).clip(-0.5, 1.2) - meet
+
+
+def _two_colours(colours: Floats, sketch: LabelMap, label: int, distance: Floats) -> tuple[NDArray, NDArray | None]:
+    """Median colours of a person and of its surroundings, the latter None where there are none."""
     core = (sketch == label) & (distance < 0.85)
     if core.sum() < 3:
         core = distance <= max(0.85, np.sort(distance.ravel())[:3].max())
-    person, around = np.median(colours[core], axis=0), _surroundings(colours, sketch, label, distance)
-    if around is None:
-        return np.full(distance.shape, _HALFWAY, np.float32)
-    line = person - around
-    return ((colours - around) @ line / max(line @ line, 9.0)).clip(-0.5, 1.2)
+    return np.median(colours[core], axis=0), _surroundings(colours, sketch, label, distance)
 
 
 def _surroundings(colours: Floats, sketch: LabelMap, label: int, distance: Floats) -> NDArray | None:
@@ -72,10 +100,10 @@ def _surroundings(colours: Floats, sketch: LabelMap, label: int, distance: Float
     return None
 
 
-def _follow_edges(lab: Floats, labels: LabelMap, lengths: Floats, crowd: Crowd) -> LabelMap:
+def _follow_edges(colours: Floats, labels: LabelMap, lengths: Floats, crowd: Crowd) -> LabelMap:
     """Move the borders between touching people onto edges of the image, and else halfway."""
     middle = settle(_sketched(lengths * np.float32(0.5), crowd), crowd)
-    relief = _edges(lab)
+    relief = _edges(colours)
     relief /= np.float32(max(float(np.percentile(relief[labels > 0], 90)), 1e-3))
     relief += np.minimum(_depth(labels, lengths, crowd), 3.0)
     moved = watershed(relief, np.where(middle == labels, middle, 0), mask=labels > 0).astype(np.int32)
@@ -83,9 +111,9 @@ def _follow_edges(lab: Floats, labels: LabelMap, lengths: Floats, crowd: Crowd) 
     return keep_points(moved, crowd)
 
 
-def _edges(lab: Floats) -> Floats:
+def _edges(colours: Floats) -> Floats:
     """Gradient magnitude over the channels ``(H, W)``."""
-    total = sum(ndimage.gaussian_gradient_magnitude(lab[..., c], 1.0) ** 2 for c in range(lab.shape[-1]))
+    total = sum(ndimage.gaussian_gradient_magnitude(each, 1.0) ** 2 for each in np.moveaxis(colours, -1, 0))
     return np.sqrt(total)
 
 

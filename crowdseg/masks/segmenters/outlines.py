@@ -24,8 +24,8 @@ _STARTS = (0.25, 0.4, 0.6, 0.8)  # outlines to start from, as shares of the step
 _ROUNDS = 6
 _CORE = 5  # steps around the point that are taken for the person's
 _FAR_WEIGHT = 0.35  # samples at distance d weigh d^0.35: between equal rings and equal pixels
-_JUMP, _JUMP_COST = 3, 0.8  # steps between neighbouring rays: most, and cost of one
-_EDGE = 10.0  # gain of ending where the colour turns from the person's to the surroundings'
+_JUMP, _JUMP_COST = 3, 1.6  # steps between neighbouring rays: most, and cost of one
+_EDGE = 20.0  # gain of ending where the colour turns from the person's to the surroundings'
 _OUTWARD = -0.15  # in doubt a little further out
 _CHUNK = 256  # people at once; bounds the memory
 

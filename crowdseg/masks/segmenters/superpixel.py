@@ -32,14 +32,15 @@ class SuperpixelSegmenter:
     blob_threshold: float = 0.6
 
     def claims(self, image: NDArray[np.uint8], crowd: Crowd) -> Iterator[Claim]:
-        # square roots even out the noise of dark and light; 6.25 brings them to LAB's scale
-        roots = _smoothed(np.sqrt(image, dtype=np.float32) * np.float32(6.25), 0.7)
         lab = to_lab(image)
-        both = np.concatenate([roots, _smoothed(lab, 0.7)], axis=-1)  # tells the two apart better than either
-        if _evidence_of_blobs(both, crowd) < self.blob_threshold:
+        # Square roots even out the noise of dark and light; 6.25 brings them to LAB's scale. Together the two tell more
+        # than either.
+        colours = np.concatenate([np.sqrt(image, dtype=np.float32) * np.float32(6.25), lab], axis=-1)
+        smooth = ndimage.gaussian_filter(colours, (0.7, 0.7, 0))
+        if _evidence_of_blobs(smooth, crowd) < self.blob_threshold:
             return body_claims(lab, crowd)
-        lengths = fit_outlines(roots, crowd, np.arange(len(crowd))).lengths
-        return _claims_of(segment_blobs(_smoothed(lab, 0.5), lengths, crowd), len(crowd))
+        lengths = fit_outlines(smooth, crowd, np.arange(len(crowd))).lengths
+        return _claims_of(segment_blobs(colours, lengths, crowd), len(crowd))
 
 
 def _evidence_of_blobs(colours: Floats, crowd: Crowd) -> float:
@@ -47,10 +48,6 @@ def _evidence_of_blobs(colours: Floats, crowd: Crowd) -> float:
     some = np.unique(np.linspace(0, len(crowd) - 1, min(_ASKED, len(crowd))).astype(np.intp))
     explained = fit_outlines(colours, crowd, some).explained
     return float((len(some) * np.median(explained) + _FEW * _USUAL) / (len(some) + _FEW))
-
-
-def _smoothed(colours: Floats, sigma: float) -> Floats:
-    return ndimage.gaussian_filter(colours, (sigma, sigma, 0))
 
 
 def _claims_of(labels: LabelMap, number: int) -> Iterator[Claim]:
