@@ -8,7 +8,6 @@ outline is found exactly, by dynamic programming around the point.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,8 @@ _ROUNDS = 6
 _CORE = 5  # steps around the point that are taken for the person's
 _FAR_WEIGHT = 0.35  # samples at distance d weigh d^0.35: between equal rings and equal pixels
 _JUMP, _JUMP_COST = 3, 1.6  # steps between neighbouring rays: most, and cost of one
+_MOVES = np.array(sorted(range(-_JUMP, _JUMP + 1), key=abs))  # the shortest first
+_COSTS = np.float32(_JUMP_COST) * np.abs(_MOVES).astype(np.float32)
 _EDGE = 20.0  # gain of ending where the colour turns from the person's to the surroundings'
 _OUTWARD = -0.15  # in doubt a little further out
 _CHUNK = 256  # people at once; bounds the memory
@@ -134,36 +135,33 @@ def _cheapest_closed(cost: Floats) -> NDArray[np.intp]:
     """
     half = RAYS // 2
     order = np.r_[half:RAYS, 0:RAYS, 0:half]
-    total, came = cost[:, order[0]].copy(), []
+    totals = [np.ascontiguousarray(cost[:, order[0]])]
     for ray in order[1:]:
-        total, step = _cheapest_before(total)
-        total += cost[:, ray]
-        came.append(step)
-    at = total.argmin(axis=1)
+        totals.append(_cheapest_way(totals[-1]) + cost[:, ray])
+    at = totals[-1].argmin(axis=1)
     path = [at]
-    for step in reversed(came):
-        at = at - step[np.arange(len(at)), at]
+    for total in reversed(totals[:-1]):
+        at = _step_before(total, at)
         path.append(at)
     return np.stack(path[::-1], axis=1)[:, half : half + RAYS]
 
 
-def _cheapest_before(total: Floats) -> tuple[Floats, NDArray[np.int8]]:
-    """For every step the cheapest way there from the ray before, and by how many steps it moved outward."""
-    best, step = total.copy(), np.zeros(total.shape, np.int8)
-    for move in _moves():
-        shifted = np.full_like(total, np.inf)
-        if move > 0:
-            shifted[:, move:] = total[:, :-move]
-        else:
-            shifted[:, :move] = total[:, -move:]
-        shifted += _JUMP_COST * abs(move)
-        better = shifted < best
-        best[better], step[better] = shifted[better], move
-    return best, step
+def _cheapest_way(total: Floats) -> Floats:
+    """For every step the cost of the cheapest way there from the ray before, ``total`` ``(n, STEPS)``."""
+    best = total.copy()
+    for jump in range(1, _JUMP + 1):
+        dearer = total + np.float32(_JUMP_COST * jump)
+        np.minimum(best[:, jump:], dearer[:, :-jump], out=best[:, jump:])
+        np.minimum(best[:, :-jump], dearer[:, jump:], out=best[:, :-jump])
+    return best
 
 
-def _moves() -> Iterator[int]:
-    yield from (sign * move for move in range(1, _JUMP + 1) for sign in (1, -1))
+def _step_before(total: Floats, at: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where on the ray before the cheapest way to each ``at`` ``(n,)`` comes from; the nearest of equals."""
+    places = at[:, None] + _MOVES
+    known = np.take_along_axis(total, places.clip(0, total.shape[1] - 1), axis=1)
+    ways = np.where((places >= 0) & (places < total.shape[1]), known + _COSTS, np.inf)
+    return places[np.arange(len(at)), ways.argmin(axis=1)]
 
 
 def relative_distance(lengths: Floats, right: NDArray, below: NDArray) -> Floats:
