@@ -1,4 +1,8 @@
-"""The sam route over segment-anything's own classes, with random weights; expectations come from SamPredictor."""
+"""The sam route over segment-anything's own classes; expectations come from SamPredictor.
+
+The weights are random: places, batches and the choice are right or wrong whatever the network has learnt, and random
+weights are there at once. Whether the masks are any good is for ``test_tiny_sam.py``.
+"""
 
 import numpy as np
 import pytest
