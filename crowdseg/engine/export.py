@@ -158,6 +158,8 @@ def _require_onnx() -> None:
 
 
 def _write_onnx(network: ExportedNetwork, file: Path) -> None:
+    import onnx
+
     axes = {0: "batch", 1: "height", 2: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
@@ -170,8 +172,12 @@ def _write_onnx(network: ExportedNetwork, file: Path) -> None:
             dynamic_shapes={INPUT: axes},
             verbose=False,
         )
-        assert program is not None
-        program.save(str(file), external_data=False)
+    assert program is not None
+    model = program.model_proto
+    for output in model.graph.output:  # its sizes by name, in place of formulas of the input's
+        for axis, name in zip(output.type.tensor_type.shape.dim[-2:], ("rows", "columns"), strict=True):
+            axis.dim_param = name
+    onnx.save(model, file)
 
 
 def _read_onnx(file: Path) -> Run:

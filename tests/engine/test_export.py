@@ -85,6 +85,24 @@ def test_images_of_a_batch_do_not_touch_one_another(exported) -> None:
             np.testing.assert_allclose(all_four[number], alone[0], atol=1e-4)
 
 
+def test_onnx_names_its_sizes(exported) -> None:
+    if exported.format != "onnx":
+        pytest.skip("TorchScript has no names for sizes")
+    import onnx
+
+    model = onnx.load(exported.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert shape(model.graph.input[0]) == ["batch", "height", "width", 3]
+    assert [shape(each) for each in model.graph.output] == [
+        ["batch", "rows", "columns"],
+        ["batch", 16, "rows", "columns"],
+    ]
+
+
+def shape(value) -> list[str | int]:
+    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+
+
 def test_without_mask_head_there_are_logits_alone(tmp_path, format) -> None:
     result = crowdseg.export_model(write_run(tmp_path / "run", masks=False), format, tmp_path / "model")
     outputs = call(result, pixels((64, 64))[None])
