@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
 
+from crowdseg import files
 from crowdseg.errors import SetupError, UsageError
 
 _ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -91,7 +91,7 @@ def _fetch_to(path: Path, weights: Weights, tick: Tick | None) -> None:
             if path.is_file():  # now
                 return
             _download(weights, part, tick)
-            intact = _sha256(part) == weights.sha256
+            intact = files.sha256(part) == weights.sha256
             part.replace(path) if intact else part.unlink()
     except (OSError, HTTPException) as error:
         reason = error.reason if type(error) is URLError else error
@@ -140,11 +140,3 @@ def _download(weights: Weights, part: Path, tick: Tick | None) -> None:
                     tick(weights.file, file.tell(), weights.size)
     if (got := part.stat().st_size) < weights.size:
         raise ConnectionError(f"the connection ended after {got:,} of {weights.size:,} bytes")
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
