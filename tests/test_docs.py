@@ -44,10 +44,15 @@ def parse(line: str) -> dict:
     ends = [number for number, word in enumerate(words) if word in ("|", ">", "&&", ";")]
     words = words[: ends[0]] if ends else words
     command: Any = typer.main.get_command(app)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and not is_meant(command, words):
         assert words and words[0] in command.commands, f"there is no command `{' '.join(words[:1])}`"
         command = command.commands[words.pop(0)]
     return command.make_context(command.name, words).params
+
+
+def is_meant(group: Any, words: list[str]) -> bool:
+    """Whether the group itself is called, as in `crowdseg runs --json`, not a command of it."""
+    return group.invoke_without_command and (not words or words[0].startswith("-"))
 
 
 COMMANDS = command_lines()
@@ -82,14 +87,19 @@ def test_every_command_is_shown():
 def parse_path(line: str) -> list[str]:
     words = shlex.split(line, comments=True)
     words = words[words.index("crowdseg") + 1 :]
-    command: Any = typer.main.get_command(app)
-    return words[:2] if hasattr(command.commands[words[0]], "commands") else words[:1]
+    command: Any = typer.main.get_command(app).commands[words[0]]
+    return words[:1] if not hasattr(command, "commands") or is_meant(command, words[1:]) else words[:2]
 
 
 def all_commands() -> list[list[str]]:
     root: Any = typer.main.get_command(app)
-    nested = [(name, getattr(command, "commands", {})) for name, command in root.commands.items()]
-    return [[name, *rest] for name, inner in nested for rest in ([[each] for each in inner] or [[]])]
+    found = []
+    for name, command in root.commands.items():
+        inner = getattr(command, "commands", {})
+        if not inner or command.invoke_without_command:
+            found.append([name])
+        found += [[name, each] for each in inner]
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

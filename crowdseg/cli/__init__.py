@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 # Each module adds its commands to the app; the order is the order of `crowdseg --help`.
-COMMANDS = ("masks", "masks_group", "train", "evaluate", "predict", "export", "data", "demo", "doctor")
+COMMANDS = ("masks", "masks_group", "train", "runs", "evaluate", "predict", "export", "data", "demo", "doctor")
 for _name in COMMANDS:
     import_module(f"crowdseg.cli.{_name}").register(app)
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from crowdseg.engine import EvaluationResult
+
+DEFAULT_SCORE = 0.5
 
 
 class Split(str, Enum):
@@ -42,14 +47,15 @@ def evaluate(
         Path | None, typer.Option(help="prep-masks folder, truth where the dataset has no masks of its own.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: runs/eval/NAME.")] = None,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this count.")] = 0.5,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this count.")] = DEFAULT_SCORE,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Score a run, or another tool's predictions: counts, positions and masks.
 
-    Writes metrics.json, per_image.csv and counts.png, a plot of predicted against true counts.
+    Writes metrics.json, per_image.csv and counts.png, a plot of predicted against true counts. The main figures are
+    also left in the run, for `crowdseg runs`.
     """
     import json
 
@@ -70,11 +76,25 @@ def evaluate(
     suffix = "" if split is Split.test else f"-{split.value}"
     folder = out or Path("runs/eval") / f"{result.name}{suffix}"
     written = evaluation.write(result, folder)
+    if predictions is None and min_score == DEFAULT_SCORE:
+        _leave_in_run(result)
     if as_json:
         typer.echo(json.dumps(evaluation.document(result), indent=2))
     else:
         console.out.print(evaluation.table(result))
     console.err.print(f"Written to {folder}: {', '.join(path.name for path in written)}", highlight=False, markup=False)
+
+
+def _leave_in_run(result: EvaluationResult) -> None:
+    """For `crowdseg runs`. A run whose folder takes nothing is no failure of its evaluation."""
+    from crowdseg.engine.runs import save_scores
+    from crowdseg.errors import DataError
+    from crowdseg.report import console
+
+    try:
+        save_scores(result.source, result)
+    except DataError as error:
+        console.err.print(f"`crowdseg runs` will not show these figures. {error}", highlight=False, markup=False)
 
 
 def _sort_out(

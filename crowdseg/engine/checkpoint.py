@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from crowdseg import files
+from crowdseg.engine.records import read_record
 from crowdseg.errors import DataError, UsageError
 from crowdseg.models.backbone import read_state
 
@@ -83,24 +84,6 @@ def find_run(run: Path | str | None = None, task: str | None = None) -> RunInfo:
         if not (folder / "weights.json").is_file():
             raise UsageError(f"{run} is not a run: expected a folder with weights.safetensors and weights.json.")
     return RunInfo(folder, read_record(folder / "weights.json"))
-
-
-def read_record(file: Path, *keys: str) -> dict[str, Any]:
-    """The ``run.json`` or ``weights.json`` of a run; ``keys``, such as ``data.root``, are what it must hold.
-
-    Raises:
-        DataError: it is not there or damaged.
-    """
-    record = files.read_json(file)
-    if not isinstance(record, dict):
-        raise DataError(f"{file} is not the record of a run. Restore it or train again.")
-    for key in keys:
-        value: Any = record
-        for part in key.split("."):
-            if not isinstance(value, dict) or part not in value:
-                raise DataError(f"{file} is damaged: it lacks `{key}`. Restore it or train again.")
-            value = value[part]
-    return record
 
 
 def new_run_folder(task: str, name: str) -> Path:

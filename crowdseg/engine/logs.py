@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from crowdseg import files
 from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
+from crowdseg.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMNS = ("stage", "epoch", "step", "name", "value")
 Row = dict[str, str]
@@ -61,8 +64,15 @@ class RunLog(Watcher):
 
 
 def read_log(file: Path) -> list[Row]:
-    """Rows of a ``log.csv``; none where there is no file yet, nor one that a power cut left half written."""
+    """Rows of a ``log.csv``; none where there is no file yet, nor one that a power cut left half written.
+
+    Raises:
+        DataError: the file is not text of that kind.
+    """
     if not file.is_file():
         return []
-    with file.open(newline="") as stream:
-        return [row for row in csv.DictReader(stream) if all(row.get(name) for name in COLUMNS)]
+    try:
+        with file.open(newline="") as stream:
+            return [row for row in csv.DictReader(stream) if all(row.get(name) for name in COLUMNS)]
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{file} is damaged ({error}). Restore or delete it.") from error

@@ -13,10 +13,11 @@ import torch
 
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
-from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last, read_record
+from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last
 from crowdseg.engine.device import Processes, choose_device, join_processes
 from crowdseg.engine.logs import RunLog
 from crowdseg.engine.plan import TrainingPlan
+from crowdseg.engine.records import read_record
 from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import TrainingData, training_data
 from crowdseg.engine.watcher import Validation, Watcher

@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, make_config
-from crowdseg.engine.checkpoint import read_record
 from crowdseg.engine.export import NOBODY, ExportResult
 from crowdseg.engine.model import Model
+from crowdseg.engine.records import read_record
 from crowdseg.errors import UsageError
 from crowdseg.models import OUTPUT_STRIDE
 from crowdseg.models.heads import EMBEDDING_CHANNELS

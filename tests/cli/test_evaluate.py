@@ -67,6 +67,16 @@ def test_table_and_files(capsys, monkeypatch, data):
         ("test/images/b", "2", "2.0", "2"),
     ]
     assert Image.open(folder / "counts.png").size == (900, 900)
+    assert "`crowdseg runs` will not show these figures" in err  # there is no run behind the fake model
+
+
+def test_a_run_that_cannot_be_written_to_is_evaluated(capsys, monkeypatch, data):
+    files.write_json(FakeModel.run / "weights.json", {})
+    (FakeModel.run / "eval-test.json").mkdir()  # in the file's place
+    code, out, err = run(capsys, monkeypatch, "eval", "--json")
+    assert code == 0 and json.loads(out)["counting"]["mae"] == 0.5
+    assert f"Cannot write {FakeModel.run / 'eval-test.json'}" in err
+    assert sorted(file.name for file in FakeModel.run.iterdir()) == ["eval-test.json", "weights.json"]
 
 
 def test_json_is_the_file_and_knows_no_nan(capsys, monkeypatch, data):
