@@ -14,7 +14,7 @@ from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, make_config
 from crowdseg.engine.export import NOBODY, ExportResult
 from crowdseg.engine.model import Model
-from crowdseg.engine.records import read_record
+from crowdseg.engine.runs import Run, flat, read_run
 from crowdseg.errors import UsageError
 from crowdseg.models import OUTPUT_STRIDE
 from crowdseg.models.heads import EMBEDDING_CHANNELS
@@ -88,10 +88,9 @@ def write_card(model: Model, exported: ExportResult) -> Path:
 
 
 def _facts(model: Model, exported: ExportResult) -> dict[str, Any]:
-    config, record = model.config, _Record(model.record)
-    run_record = read_record(model.run / "run.json") if (model.run / "run.json").is_file() else {}
-    masks = model.draws_masks
-    parent = run_record.get("from")
+    run, config, masks = read_run(model.run), model.config, model.draws_masks
+    imported, parent = run.record.get("imported"), run.record.get("from")
+    versions = run.record.get("versions") or {"crowdseg": "of an unknown version"}
     return {
         "marker": MARKER,
         "name": model.name,
@@ -101,9 +100,9 @@ def _facts(model: Model, exported: ExportResult) -> dict[str, Any]:
         else "counts and locates people in crowds",
         "masks": masks,
         "config": config,
-        "imported": record.imported(),
-        "versions": record.versions(),
-        "versions_text": ", ".join(f"{name} {version}" for name, version in record.versions().items()),
+        "imported": imported and {**imported, "file": Path(imported["file"]).name},
+        "versions": versions,
+        "versions_text": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "file": exported.path.name,
         "format": {"onnx": "ONNX", "torchscript": "TorchScript"}[exported.format],
         "megabytes": f"{exported.path.stat().st_size / 1e6:.1f}",
@@ -111,10 +110,10 @@ def _facts(model: Model, exported: ExportResult) -> dict[str, Any]:
         "pretrained": config.backbone_weights != "none",
         "began_with": _first_weights(config),
         "parent": Path(parent).name if parent else None,
-        "data": record.data(config),
-        "val": record.val(config),
-        "test": _test_scores(model),
-        "settings": [] if record.imported() else list(_differing(config)),
+        "data": _data(run, config),
+        "val": _validation(run, config),
+        "test": _test(run),
+        "settings": [] if imported else list(_differing(config)),
         "usage": _usage(exported),
         "mask_usage": _mask_usage(config),
         "stride": OUTPUT_STRIDE,
@@ -127,46 +126,59 @@ def _facts(model: Model, exported: ExportResult) -> dict[str, Any]:
     }
 
 
-class _Record:
-    """What ``weights.json`` tells, made ready for print; parts that are not there are None."""
+def _data(run: Run, config: TrainConfig) -> dict[str, Any] | None:
+    if not run.data:
+        return None
+    choice = f"at random, a share of {config.ratio or 1:g} with seed {config.seed}"
+    return {
+        "name": Path(run.data["root"]).name,
+        "format": run.data.get("format", "unknown"),
+        "labelled": len(run.data["labelled"]),
+        "unlabelled": run.data["unlabelled_images"],
+        "val": len(run.data["val"]),
+        "choice": f"by the list `{Path(config.protocol).name}`" if config.protocol else choice,
+    }
 
-    def __init__(self, record: Mapping[str, Any]) -> None:
-        self._record = record
 
-    def versions(self) -> dict[str, str]:
-        return dict(self._record.get("versions") or {"crowdseg": "of an unknown version"})
+def _validation(run: Run, config: TrainConfig) -> dict[str, Any] | None:
+    images = len(run.data.get("val", ()))
+    if not run.val or not images:
+        return None
+    quality = run.val["mean_iou_c"]
+    return {
+        "stage": run.val["stage"],
+        "epoch": run.val["epoch"],
+        "mae": _number(run.val["mae"]),
+        "rmse": _number(run.val["rmse"]),
+        "mean_iou_c": None if quality is None else _share(quality),
+        "limit": config.eval_images if images > config.eval_images else None,
+    }
 
-    def imported(self) -> dict[str, str] | None:
-        source = self._record.get("imported")
-        return {**source, "file": Path(source["file"]).name} if source else None
 
-    def data(self, config: TrainConfig) -> dict[str, Any] | None:
-        data = self._record.get("data")
-        if not data:
-            return None
-        choice = f"at random, a share of {config.ratio or 1:g} with seed {config.seed}"
-        return {
-            "name": Path(data["root"]).name,
-            "format": data["format"],
-            "labelled": len(data["labelled"]),
-            "unlabelled": data["unlabelled_images"],
-            "val": len(data["val"]),
-            "choice": f"by the list `{Path(config.protocol).name}`" if config.protocol else choice,
-        }
+def _test(run: Run) -> dict[str, Any] | None:
+    """What ``crowdseg eval`` left in the run of these very weights."""
+    if run.test is None:
+        return None
+    return {"data": Path(run.test["data"]).name, "images": run.test["images"], "figures": list(_figures(run.test))}
 
-    def val(self, config: TrainConfig) -> dict[str, Any] | None:
-        val, data = self._record.get("val"), self._record.get("data") or {}
-        if not val or not data.get("val"):
-            return None
-        quality = val.get("mean_iou_c")
-        return {
-            "stage": val["stage"],
-            "epoch": val["epoch"],
-            "mae": f"{val['mae']:.2f}",
-            "rmse": f"{val['rmse']:.2f}",
-            "mean_iou_c": None if quality is None else f"{100 * quality:.1f} %",
-            "limit": config.eval_images if len(data["val"]) > config.eval_images else None,
-        }
+
+def _figures(scores: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "MAE", _number(scores["mae"])
+    yield 'RMSE (the papers\' "MSE")', _number(scores["rmse"])
+    yield "NAE", _share(scores["nae"])
+    for within, f1 in scores["f1"].items():
+        yield f"F1 of points within {within}", _share(f1)
+    if scores["mask_truth"] is not None:
+        truth = "annotated" if scores["mask_truth"] == "annotated" else "prepared from points"
+        yield f"Mean IoU C, masks {truth}", _share(scores["mean_iou_c"])
+
+
+def _number(value: float | None) -> str:
+    return NOT_DEFINED if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return NOT_DEFINED if value is None else f"{100 * value:.1f} %"
 
 
 def _parameters(model: Model) -> int:
@@ -181,55 +193,10 @@ def _first_weights(config: TrainConfig) -> str:
 
 
 def _differing(config: TrainConfig) -> Iterator[dict[str, Any]]:
-    preset = dict(_flat(asdict(make_config(config.preset))))
-    for name, value in _flat(asdict(config)):
+    preset = dict(flat(asdict(make_config(config.preset))))
+    for name, value in flat(asdict(config)):
         if value != preset[name]:
             yield {"name": name, "preset": preset[name], "here": Path(value).name if name == "protocol" else value}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _test_scores(model: Model) -> dict[str, Any] | None:
-    """What ``crowdseg eval`` last wrote of these very weights, where it writes by default."""
-    file = files.RUNS / "eval" / model.name / "metrics.json"
-    if not file.is_file() or file.stat().st_mtime < (model.run / "weights.json").stat().st_mtime:
-        return None
-    scores = files.read_json(file)
-    if Path(scores["source"]).resolve() != model.run.resolve():
-        return None
-    return {
-        "split": scores["split"],
-        "data": Path(scores["data"]).name,
-        "images": scores["counting"]["images"],
-        "figures": list(_figures(scores)),
-    }
-
-
-def _figures(scores: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    counting, instances = scores["counting"], scores["instances"]
-    yield "MAE", _number(counting["mae"])
-    yield 'RMSE (the papers\' "MSE")', _number(counting["rmse"])
-    yield "NAE", _share(counting["nae"])
-    for name, matches in scores["localization"].items():
-        yield f"F1 of points within {name}", _share(matches["f1"])
-    if instances:
-        truth = "annotated" if instances["truth"] == "annotated" else "prepared from points"
-        yield f"Mean IoU C, masks {truth}", _share(instances["mean_iou_c"])
-        yield f"mask AP50, masks {truth}", _share(instances["ap50"])
-
-
-def _number(value: float | None) -> str:
-    return NOT_DEFINED if value is None else f"{value:.2f}"
-
-
-def _share(value: float | None) -> str:
-    return NOT_DEFINED if value is None else f"{100 * value:.1f} %"
 
 
 def _usage(exported: ExportResult) -> str:

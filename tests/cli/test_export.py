@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,16 +84,15 @@ def test_the_card_names_no_file_nor_folder_of_the_data(folder: Path, crowd) -> N
     assert names and not [name for name in [*names, str(crowd.data.parent)] if name in card(folder)]
 
 
-def test_scores_older_than_the_weights_are_left_out(folder: Path) -> None:
-    metrics = folder / "runs/eval/seg-small/metrics.json"
-    times = (metrics.stat().st_atime, metrics.stat().st_mtime)
-    os.utime(metrics, (0, 0))
-    try:
-        done = crowdseg(folder, "export", "--format", "torchscript", "--out", "old/model.pt")
-    finally:
-        os.utime(metrics, times)
+def test_scores_of_other_weights_are_left_out(folder: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(folder / "runs/seg/small", tmp_path / "later")
+    record = json.loads((run / "weights.json").read_text())
+    record["val"]["epoch"] += 1
+    (run / "weights.json").write_text(json.dumps(record))
+    done = crowdseg(tmp_path, "export", "later", "--format", "torchscript", "--out", "old/model.pt")
     assert done.returncode == 0, done.stderr
-    assert "Not yet scored on test images: `crowdseg eval runs/seg/small`" in (folder / "old/README.md").read_text()
+    text = (tmp_path / "old/README.md").read_text()
+    assert "Not yet scored on test images: `crowdseg eval later`" in text and "test split" not in text
 
 
 def check_code_of_card(folder: Path, place: Path, photo: Path) -> None:
