@@ -97,5 +97,5 @@ def _log_odds(
         person = np.bincount(codes[circle], inside[circle], _CODES) + 1
         around = np.bincount(codes[other], 1 - inside[other], _CODES) + 1 + 20 * overall
         colour = np.log(person / person.sum() * around.sum() / around).clip(-_COLOUR, _COLOUR)
-        odds = shape + ndimage.gaussian_filter(colour[codes], 1.0)  # rounds the superpixels' corners
-    return odds
+        odds = shape + colour[codes]
+    return shape + ndimage.gaussian_filter(colour[codes], 1.0)  # rounds the superpixels' corners
