@@ -82,7 +82,9 @@ def import_weights(file: Path | str, *, part: str = "student", out: Path | str |
     state = _renamed(file, _part(file, _read(file), part))
     masks = any(name.startswith(MASK_HEAD) for name in state)
     config = make_config(backbone="vgg16_bn", backbone_weights="none", width=_width(file, state))
-    network = Network(build_backbone(config.backbone), config.width).requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):  # a mask head that does not come with the file begins as in training
+        torch.manual_seed(config.seed)
+        network = Network(build_backbone(config.backbone), config.width).requires_grad_(False)
     _fill(file, network, state, masks)
 
     task = "seg" if masks else "count"
@@ -162,10 +164,12 @@ def _width(file: Path, state: Mapping[str, Tensor]) -> int:
 
 def _fill(file: Path, network: Network, state: dict[str, Tensor], masks: bool) -> None:
     own = network.state_dict()
-    given = WITHOUT_BIAS if masks else [name for name in own if name.startswith(MASK_HEAD)]
-    zeros = {name: torch.zeros_like(own[name]) for name in given}
+    if masks:
+        others = {name: torch.zeros_like(own[name]) for name in WITHOUT_BIAS}
+    else:
+        others = {name: value for name, value in own.items() if name.startswith(MASK_HEAD)}
     try:
-        network.load_state_dict({**zeros, **state})
+        network.load_state_dict({**others, **state})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(f"{file} does not fit the network of the P2R and XMask code: {reason}") from error

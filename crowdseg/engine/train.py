@@ -189,18 +189,31 @@ def _begun(request: _Request) -> _Chosen:
     if request.task == "count" or request.from_run is not None:
         parent = find_run(request.from_run, "seg")
         start = parent.folder
-        known = read_record(start / "weights.json", "data.root", "data.masks")["data"]
+        data, masks = _dataset(request, start)
         if not read_record(start / "run.json").get("finished"):
             raise UsageError(f"{start} is not finished: `crowdseg train-seg --resume --out {start}` goes on with it.")
         config = config or read_config(start / "config.yaml")
-        if data is None:
-            data, masks = known["root"], masks or known["masks"]
     config = config or make_config()
     name = f"{Path(data or masks or read_last().get('data', 'run')).resolve().name}-{config.preset}"
     run = Path(request.out) if request.out else new_run_folder(request.task, name)
     if (run / "run.json").is_file():
         raise UsageError(f"{run} holds a run already: pass --resume to go on with it, or another --out.")
     return _Chosen(config, data, masks, run, start)
+
+
+def _dataset(request: _Request, start: Path) -> tuple[Path | str, Path | str | None]:
+    """Dataset and masks of the request, else those of the run that it begins from."""
+    record = read_record(start / "weights.json")
+    if request.task == "count" and not record.get("masks", True):
+        raise UsageError(f"{start} draws no masks, and train-count learns from them: name another run with --from.")
+    if request.data is not None:
+        return request.data, request.masks
+    if "imported" in record:
+        raise UsageError(
+            f"{start} holds imported weights, which do not tell what they were trained on: name a dataset."
+        )
+    known = read_record(start / "weights.json", "data.root", "data.masks")["data"]
+    return known["root"], request.masks or known["masks"]
 
 
 def _resumed(request: _Request) -> _Chosen:

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 import crowdseg
+from crowdseg.config import make_config
 from crowdseg.errors import DataError, UsageError
 from crowdseg.models import normalise
 
@@ -232,6 +234,25 @@ def test_an_imported_run_is_evaluated_and_predicts_and_is_exported(tmp_path: Pat
     card = next(tmp_path.glob("runs/export/*/README.md")).read_text()
     assert "not learned with\ncrowdseg" in card and "`student` of `ckpt_best.pth`" in card
     assert f"| MAE | {metrics['counting']['mae']:.2f} |" in card and "differ from the preset" not in card
+
+
+def test_training_goes_on_from_imported_weights(tmp_path: Path, xmask: Path, p2r: Path, crowd) -> None:
+    run = crowdseg.import_weights(xmask, out=tmp_path / "xmask").run
+    with pytest.raises(
+        UsageError, match="imported weights, which do not tell what they were trained on: name a dataset"
+    ):
+        crowdseg.train_count(from_run=run, device="cpu")
+    settings = dict.fromkeys(("crop", "batch_size"), 32) | {"backbone_weights": "none", "width": WIDTH, "workers": 0}
+    config = make_config("sha-10", overrides=["count.epochs=1", "val_fraction=0"], **settings)
+    options = {"config": config, "masks": crowd.masks, "device": "cpu", "out": tmp_path / "count"}
+    crowdseg.train_count(crowd.data, from_run=run, **options)
+    weights = [load_file(folder / "weights.safetensors") for folder in (run, tmp_path / "count")]
+    changed = {name.split(".")[0] for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
+    assert changed == {"fuse", "density_head"}
+
+    without_masks = crowdseg.import_weights(p2r, out=tmp_path / "p2r").run
+    with pytest.raises(UsageError, match="p2r draws no masks, and train-count learns from them"):
+        crowdseg.train_count(crowd.data, from_run=without_masks, **(options | {"out": tmp_path / "second"}))
 
 
 def test_p2r_says_that_it_draws_no_masks(tmp_path: Path, p2r: Path, crowd) -> None:
