@@ -26,7 +26,7 @@ from crowdseg.methods import Method, Progress
 from crowdseg.methods.base import Task
 from crowdseg.models import Network
 
-STEPS = 3  # timed at most; the quickest counts, for the first ones set things up
+STEPS = 3  # timed at most; the quickest counts
 SECONDS = 1.0  # no further step after so long, and a batch that takes longer is timed with one pair and scaled up
 
 Tick = Callable[[], None]
@@ -87,8 +87,7 @@ class TrainingPlan:
         with torch.random.fork_rng(gpus):
             method = copy.deepcopy(self.method)
             try:
-                if gpus:  # the first work on a GPU takes seconds
-                    _Rehearsal.of(self, method, 1).seconds(self.stages[0], late=True)
+                _Rehearsal.of(self, method, 1).seconds(self.stages[0], late=False)  # the very first work sets things up
                 return {stage: self._stage_time(method, stage, tick) for stage in self.stages}
             except (CrowdsegError, torch.OutOfMemoryError):
                 return None  # if it matters, the run itself will say what is wrong

@@ -163,3 +163,12 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(crowd, tmp_path: Pat
     )
     assert " days" in done.stdout and "That is long: on a CPU" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_resumed_run_leaves_it_as_it_is(folder: Path) -> None:
+    run_folder = folder / "runs/seg/cut"
+    before = {file: (file.stat().st_mtime, file.stat().st_size) for file in run_folder.rglob("*")}
+    done = run(folder, "train-seg", "--resume", "--out", run_folder, "--device", "cpu", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "goes on from its last saved step" in done.stdout and "Estimated time" not in done.stdout
+    assert {file: (file.stat().st_mtime, file.stat().st_size) for file in run_folder.rglob("*")} == before

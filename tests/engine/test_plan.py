@@ -140,7 +140,7 @@ def test_a_quick_network_is_timed_with_whole_batches(crowd, tmp_path, monkeypatc
 
 
 def test_workers_load_beside_the_steps(crowd, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(plan_module._Rehearsal, "seconds", lambda *_: (0.8, 0.1))
+    monkeypatch.setattr(plan_module._Rehearsal, "seconds", lambda *_, **__: (0.8, 0.1))
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     for workers, seconds in ((0, 0.9), (2, 0.4), (16, 0.1)):
