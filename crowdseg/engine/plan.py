@@ -89,7 +89,7 @@ class TrainingPlan:
             try:
                 _Rehearsal.of(self, method, 1).seconds(self.stages[0], late=False)  # the very first work sets things up
                 return {stage: self._stage_time(method, stage, tick) for stage in self.stages}
-            except (CrowdsegError, torch.OutOfMemoryError):
+            except (CrowdsegError, torch.cuda.OutOfMemoryError):
                 return None  # if it matters, the run itself will say what is wrong
 
     def _stage_time(self, method: Method, stage: str, tick: Tick) -> StageTime:
@@ -169,4 +169,6 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.monotonic() - began

@@ -148,9 +148,10 @@ def test_workers_load_beside_the_steps(crowd, tmp_path, monkeypatch) -> None:
         assert times["pretrain"].full_step == pytest.approx(seconds), workers
 
 
-def test_a_timing_that_fails_says_nothing_and_stops_nothing(crowd, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [CrowdsegError("the loss became nan"), torch.cuda.OutOfMemoryError("2 GiB")])
+def test_a_timing_that_fails_says_nothing_and_stops_nothing(crowd, tmp_path, monkeypatch, error: Exception) -> None:
     def broken(*_):
-        raise CrowdsegError("the loss became nan")
+        raise error
 
     monkeypatch.setattr(XMask, "step", broken)
     assert planned(crowd, tmp_path, config()).estimate() is None
