@@ -21,6 +21,7 @@ class StageConfig:
     epochs: int = 0  # one epoch is one pass over the training split
     lr: float = 5e-5
     encoder_lr: float = 0.0  # 0 freezes the encoder and keeps it in eval mode
+    mask_lr: float | None = None  # of the mask head, which begins from nothing; None for lr
     weight_decay: float = 0.0
     schedule: str = "constant"  # constant | cosine
     warmup_epochs: float = 50  # epochs before unlabelled images count
@@ -35,6 +36,7 @@ class XMaskConfig:
 
     momentum: float = 0.998  # of the teacher's moving average
     candidate_probability: float = 0.1  # cells at or above are candidates
+    pseudo_points: str = "cells"  # cells | peaks: all candidates, or those that no cell beside them exceeds
     confident_probability: float = 0.9  # cells above are confident
     doubtful_radius: float = 16.0  # discs around doubtful candidates are left out of the pull/push loss, in pixels
     threshold: float = 0.6  # tau of the pull/push loss
@@ -43,6 +45,7 @@ class XMaskConfig:
     energy_threshold: float = 0.8
     geometry_weight: float = 0.6  # lambda of the energy
     segment_p2r_weight: float = 0.0  # P2R beside pull/push in the segmentation stage (0 as published)
+    constraint_at: str = "pixels"  # pixels | cells: where the mask constraint compares logits and masks
     background_weight: float = 0.0  # w_bg of the mask constraint
     unit_mass_weight: float = 0.005  # w_fg
     single_peak_weight: float = 0.0  # w_1, on the soft count that has a gradient
@@ -96,6 +99,8 @@ class TrainConfig:
             "eval_images": self.eval_images >= 1,
             "scale": 0 < self.scale[0] <= self.scale[1],
             "width": self.width >= 8,
+            "xmask.pseudo_points": self.xmask.pseudo_points in ("cells", "peaks"),
+            "xmask.constraint_at": self.xmask.constraint_at in ("pixels", "cells"),
         }
         for stage in ("pretrain", "segment", "count"):
             config: StageConfig = getattr(self, stage)

@@ -8,7 +8,7 @@ from pathlib import Path
 from crowdseg.errors import DataError
 from crowdseg.structures import Sample
 
-# The superpixel route's peak was 70 bytes per pixel on 4000 x 6000 with 10,000 people, above what the program itself takes.
+# The superpixel route peaked at 70 bytes per pixel on 4000 x 6000 with 10,000 people, above the program itself.
 BYTES_PER_PIXEL = 100
 
 _UNKNOWN = 8 * 2**30  # taken for free where the system does not say

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from crowdseg import losses, ops
 from crowdseg.config import StageConfig, TrainConfig
 from crowdseg.methods.base import Batch, Labelled, Method, Progress, StepResult, Task, Unlabelled
-from crowdseg.methods.pseudo import Detections, detect, person_labels
+from crowdseg.methods.pseudo import Detections, cell_places, detect, labels_at_cells, person_labels
 from crowdseg.models import OUTPUT_STRIDE, Network, Output, build_backbone
 
 # stage -> parts of the network that train in it; the encoder trains where its learning rate is not 0
@@ -58,7 +58,7 @@ class XMask(Method):
         groups: list[dict[str, Any]] = []
         for name, part in self.network.named_children():
             if name in self._trained(stage):
-                lr = config.encoder_lr if name == "encoder" else config.lr
+                lr = _rate(name, config)
                 part.requires_grad_(lr > 0)
                 groups.append({"params": list(part.parameters()), "lr": lr})
         return [group for group in groups if group["lr"] > 0]
@@ -151,10 +151,14 @@ class XMask(Method):
         return terms
 
     def _mask_constraint(self, output: Output, target: Target) -> dict[str, Tensor]:
-        c, sure = self.config, target.sure
+        c, sure, labels = self.config, target.sure, target.labels
+        at_cells = c.constraint_at == "cells"
+        if at_cells:
+            labels = labels_at_cells(labels, target.people)
+            sure = None if sure is None else replace(sure, points=cell_places(sure.points))
         constraint = losses.mask_constraint_loss(
             output.logits,
-            target.labels,
+            labels,
             None if sure is None else sure.points,
             None if sure is None else sure.batch_index,
             temperature=c.single_peak_temperature,
@@ -167,7 +171,7 @@ class XMask(Method):
         c = self.config
         with torch.no_grad():
             pseudo: Output = self.teacher(unlabelled.weak, stage != "pretrain")
-        people = detect(pseudo.logits, c.candidate_probability)
+        people = detect(pseudo.logits, c.candidate_probability, peaks=c.pseudo_points == "peaks")
         sure = people.probability > c.confident_probability
         target = Target(people, people, people.select(sure), confidence=sure.float(), keep=unlabelled.keep)
         if pseudo.embedding is None:
@@ -213,6 +217,12 @@ class Target:
     keep: Tensor | None = None
     valid: Tensor | None = None
     labels: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def _rate(part: str, config: StageConfig) -> float:
+    if part == "encoder":
+        return config.encoder_lr
+    return config.mask_lr if part == "mask_head" and config.mask_lr is not None else config.lr
 
 
 def _annotated(batch: Labelled) -> Target:
