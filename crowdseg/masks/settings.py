@@ -30,7 +30,7 @@ class MaskSettings:
     blob_threshold: float = 0.6
     min_containment: float = 0.3
     prompt_batch: int = 64
-    edition: int = 3
+    edition: int = 4
 
     def __post_init__(self) -> None:
         if self.segmenter not in ("superpixel", "sam"):

@@ -1,19 +1,25 @@
-"""People (or nuclei, or cells) that stand out as blobs around their points: outlines, then pixels by colour."""
+"""People (or nuclei, or cells) that stand out as blobs around their points: outlines, then pixels.
+
+Pixels around each outline go by its own two colours first, and then by what all those masks have in common.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from skimage.segmentation import watershed
 
 from crowdseg.masks.crowd import Crowd, Window
 from crowdseg.masks.exclusion import keep_points, settle
 from crowdseg.masks.segmenters.base import Claim, part_at
+from crowdseg.masks.segmenters.foreground import edges, learn_foreground
 from crowdseg.masks.segmenters.outlines import Floats, relative_distance
 from crowdseg.structures import LabelMap
+
+# A person's index, a window and each pixel's distance as a share of the outline's -> how much each is the person's.
+Evidence = Callable[[int, Window, Floats], Floats]
 
 _BAND = 1.8  # pixels up to this multiple of the outline are looked at
 _HALFWAY = 0.5  # where between the surroundings' colour (0) and the person's (1) a pixel becomes the person's
@@ -22,6 +28,8 @@ _EARLIEST, _LATEST = 0.8, 0.2
 _NOISE = 3.0  # a contrast below it means nothing
 _ASKED = 64  # people looked at for the usual contrast
 _TRUST = 1.5  # in the outline, against the colours: at 10 % beyond it, 0.15 more likeness is asked for
+_TRUST_LEARNT = 8.0  # the same against log-odds: at 10 % beyond the outline, odds of 2:1 are asked for
+_LEARN = 1.5  # pixels up to this multiple of some outline tell people from ground
 _GROW = 1.03  # outlines end at the last sample inside
 
 
@@ -29,7 +37,15 @@ def segment_blobs(colours: Floats, lengths: Floats, crowd: Crowd) -> LabelMap:
     """``colours`` ``(H, W, C)``, as for :func:`fit_outlines`, and outlines ``(N, RAYS)`` -> label map."""
     lengths = lengths * np.float32(_GROW)
     sketch = settle(_sketched(lengths, crowd), crowd)
-    labels = settle(_by_colour(colours, lengths, sketch, crowd), crowd)
+    usual = _usual_contrast(colours, lengths, sketch, crowd)
+
+    def by_two_colours(index: int, window: Window, distance: Floats) -> Floats:
+        return _likeness(colours[window], sketch[window], index + 1, distance, usual) / _TRUST
+
+    labels = settle(_claims(by_two_colours, lengths, crowd), crowd)
+    odds = learn_foreground(colours, labels, _near(lengths, crowd))
+    if odds is not None:
+        labels = settle(_claims(lambda _, window, __: odds[window] / _TRUST_LEARNT, lengths, crowd), crowd)
     return _follow_edges(colours, labels, lengths, crowd)
 
 
@@ -41,18 +57,25 @@ def _sketched(lengths: Floats, crowd: Crowd) -> Iterator[Claim]:
         yield Claim(index, window, (distance <= 1) & crowd.inside(index, window), -distance, "superpixel")
 
 
-def _by_colour(colours: Floats, lengths: Floats, sketch: LabelMap, crowd: Crowd) -> Iterator[Claim]:
-    """Pixels around the outline, each by which of the two median colours it is nearer to."""
-    usual = _usual_contrast(colours, lengths, sketch, crowd)
+def _claims(evidence: Evidence, lengths: Floats, crowd: Crowd) -> Iterator[Claim]:
+    """Pixels around each outline that the evidence speaks for; further out more of it is asked for."""
     rows, columns = crowd.pixels
     for index in range(len(crowd)):
         window, distance = _band(lengths, crowd, index)
-        likeness = _likeness(colours[window], sketch[window], index + 1, distance, usual)
-        mask = likeness > _TRUST * np.log(np.maximum(distance, 0.2))
+        mask = evidence(index, window, distance) > np.log(np.maximum(distance, 0.2))
         mask &= (distance <= _BAND) & crowd.inside(index, window)
         at = rows[index] - window[0].start, columns[index] - window[1].start
         mask[at] = True
         yield Claim(index, window, part_at(mask, *at), -distance, "superpixel")
+
+
+def _near(lengths: Floats, crowd: Crowd) -> NDArray[np.bool_]:
+    """Which pixels of the image lie in somebody's outline or not far outside it."""
+    near = np.zeros(crowd.size, bool)
+    for index in range(len(crowd)):
+        window = crowd.window(index, lengths[index].max() * _LEARN)
+        near[window] |= relative_distance(lengths[index], *crowd.offsets(index, window)) < _LEARN
+    return near
 
 
 def _band(lengths: Floats, crowd: Crowd, index: int) -> tuple[Window, Floats]:
@@ -103,18 +126,12 @@ def _surroundings(colours: Floats, sketch: LabelMap, label: int, distance: Float
 def _follow_edges(colours: Floats, labels: LabelMap, lengths: Floats, crowd: Crowd) -> LabelMap:
     """Move the borders between touching people onto edges of the image, and else halfway."""
     middle = settle(_sketched(lengths * np.float32(0.5), crowd), crowd)
-    relief = _edges(colours)
+    relief = edges(colours)
     relief /= np.float32(max(float(np.percentile(relief[labels > 0], 90)), 1e-3))
     relief += np.minimum(_depth(labels, lengths, crowd), 3.0)
     moved = watershed(relief, np.where(middle == labels, middle, 0), mask=labels > 0).astype(np.int32)
     moved = np.where((moved > 0) & crowd.inside_own(moved), moved, labels)
     return keep_points(moved, crowd)
-
-
-def _edges(colours: Floats) -> Floats:
-    """Gradient magnitude over the channels ``(H, W)``."""
-    total = sum(ndimage.gaussian_gradient_magnitude(each, 1.0) ** 2 for each in np.moveaxis(colours, -1, 0))
-    return np.sqrt(total)
 
 
 def _depth(labels: LabelMap, lengths: Floats, crowd: Crowd) -> Floats:
