@@ -1,4 +1,4 @@
-"""Runs the benchmarks named, all of them without a name: ``bench_<name>.py`` has ``run(Options) -> Report``."""
+"""Runs the benchmarks named, or all but the long ones: ``bench_<name>.py`` has ``run(Options) -> Report``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from benchmarks.results import save
 from benchmarks.timing import bandwidth_roof
 
 NAMES = sorted(file.stem.removeprefix("bench_") for file in Path(__file__).parent.glob("bench_*.py"))
+LONG = {"accuracy"}  # hours: run by name only
 WIDTH = 140  # of tables in a file or pipe
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but {', '.join(LONG)}"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer inputs, in seconds rather than minutes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the operators run")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -36,7 +39,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if not options.json:
         console.print(", ".join(f"{name} {value}" for name, value in where.items()))
-    for name in options.names or NAMES:
+    for name in options.names or [name for name in NAMES if name not in LONG]:
         report = import_module(f"benchmarks.bench_{name}").run(Options(options.quick, options.device))
         document["benchmarks"][name] = report.rows
         if not options.json:

@@ -1,0 +1,195 @@
+"""What the method gains over labels alone, and each of its ideas: runs of the same network, budget and seeds.
+
+Every run is a folder under ``runs/accuracy`` and is kept: a rerun trains only what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, stdev
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from benchmarks import ablations
+from benchmarks.common import Column, Options, Report, Row, plain, show
+from crowdseg import files, rle
+from crowdseg.config import TrainConfig, make_config
+from crowdseg.data import Dataset, load_dataset
+from crowdseg.data.synthetic import write_synthetic
+from crowdseg.engine import evaluate, load, train_count, train_seg
+from crowdseg.masks import prep_masks
+from crowdseg.masks.crowd import Crowd
+from crowdseg.masks.store import MaskStore
+from crowdseg.methods import METHODS
+from crowdseg.metrics import MeanIoU, mean_iou_c
+from crowdseg.structures import LabelMap, Sample, Size
+
+WORK = Path("runs") / "accuracy"
+ONE, TWO, THREE = 1, 2, 3  # stages
+
+
+class Variant(NamedTuple):
+    """A way to train: ``stages`` of XMask, from labels alone or not, with other settings or another method."""
+
+    name: str
+    stages: int = THREE
+    labels_alone: bool = False
+    method: str = "xmask"
+    xmask: Mapping[str, Any] = MappingProxyType({})
+
+
+METHODS |= {
+    "xmask-without-circles": ablations.WithoutCircles,
+    "xmask-every-few": ablations.EveryFew,
+    "xmask-overlapping": ablations.Overlapping,
+    "xmask-at-cells": ablations.AtCells,
+}
+MAIN = [
+    Variant("labels alone", ONE, labels_alone=True),
+    Variant("labels alone, all stages", labels_alone=True),
+    Variant("P2R", ONE),
+    Variant("XMask, stages 1 and 2", TWO),
+    Variant("XMask"),
+]
+ABLATIONS = [
+    Variant("without circles", method="xmask-without-circles"),
+    Variant("without Gaussian smoothing", xmask={"sigma": 0.1, "eval_sigma": 0.1}),
+    Variant("without centre sampling", method="xmask-at-cells"),
+    Variant("every (N / 50)-th drawn", method="xmask-every-few"),
+    Variant("overlapping masks", method="xmask-overlapping"),
+    # counted hard it has no gradient: as if it were not there
+    Variant("single peak hard", xmask={"single_peak_weight": 0.0}),
+    Variant("pseudo-points as published", xmask={"pseudo_points": "cells"}),
+    Variant(
+        "constraint as published",
+        xmask={"constraint_at": "pixels", "unit_mass_weight": 0.005, "single_peak_weight": 0.0},
+    ),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A dataset with prepared masks, in which every variant is trained with every seed."""
+
+    name: str
+    root: Path
+    config: TrainConfig
+    seeds: tuple[int, ...]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return load_dataset(self.root)
+
+    @cached_property
+    def masks(self) -> Path:
+        return prep_masks(self.dataset, WORK / self.name / "masks", workers=None).folder
+
+    def run(self, variant: Variant, seed: int) -> Path:
+        """The folder of a finished run, trained where need be."""
+        config = _configured(self.config, variant, seed)
+        pretrained = self._pretrained(variant, seed)
+        if variant.stages == ONE:
+            return pretrained
+        later = replace(config, pretrain=replace(config.pretrain, epochs=0))
+        segmented = self._train(train_seg, f"{variant.name}, two stages", seed, later, pretrained)
+        if variant.stages == TWO:
+            return segmented
+        return self._train(train_count, variant.name, seed, config, segmented)
+
+    def _pretrained(self, variant: Variant, seed: int) -> Path:
+        """Stage 1, which variants share: alone it lasts as long as all three together."""
+        config = _configured(self.config, Variant("", labels_alone=variant.labels_alone), seed)
+        epochs = config.pretrain.epochs
+        if variant.stages == ONE:
+            epochs += config.segment.epochs + config.count.epochs
+        config = replace(
+            config, pretrain=replace(config.pretrain, epochs=epochs), segment=replace(config.segment, epochs=0)
+        )
+        labels = "labels" if variant.labels_alone else "all images"
+        return self._train(train_seg, f"pretrained on {labels}, {epochs} epochs", seed, config)
+
+    def _train(
+        self, train: Callable[..., Any], name: str, seed: int, config: TrainConfig, start: Path | None = None
+    ) -> Path:
+        """Into its folder, unless that is done; on with it where it was begun."""
+        run = WORK / self.name / f"{name.replace(' ', '-').replace(',', '').replace('/', '-')}-{seed}"
+        state = files.read_json(run / "run.json") if (run / "run.json").is_file() else {}
+        if state and not state.get("finished"):
+            train(out=run, resume=True)
+        elif not state:
+            train(self.root, masks=self.masks, out=run, config=config, from_run=start)
+        return run
+
+    def score(self, run: Path) -> dict[str, float]:
+        """Test scores, in percent but for MAE and RMSE."""
+        result = evaluate(run, self.dataset, split="test", masks=self.masks)
+        assert result.instances is not None and result.counting.mae is not None
+        return {
+            "MAE": result.counting.mae,
+            "RMSE": result.counting.rmse or math.nan,
+            "F1": 100 * result.localization["8 px"].f1,
+            "mean IoU C": 100 * (result.instances.mean_iou_c or 0),
+            "circles": 100 * self._circles(run),
+        }
+
+    def _circles(self, run: Path) -> float:
+        """Mean IoU C of plain circles around the same people."""
+        model, quality = load(run), MeanIoU()
+        for sample in self.dataset.split("test"):
+            people = model.predict(sample.image, masks=False)
+            quality += mean_iou_c(Crowd.of(people.points, sample.size).nearest, self._truth(sample))
+        return quality.value or 0.0
+
+    def _truth(self, sample: Sample) -> LabelMap:
+        if sample.masks is not None:
+            return rle.to_label_map(sample.masks, sample.size)
+        return MaskStore.open(self.masks).labels(sample)
+
+
+def _configured(config: TrainConfig, variant: Variant, seed: int) -> TrainConfig:
+    config = replace(config, seed=seed, method=variant.method, xmask=replace(config.xmask, **variant.xmask))
+    if not variant.labels_alone:
+        return config
+    stages = {name: replace(getattr(config, name), unlabelled_max=0.0) for name in ("pretrain", "segment", "count")}
+    return replace(config, **stages)
+
+
+def run(options: Options) -> Report:
+    scores = {"MAE": ".1f", "RMSE": ".1f", "F1": ".1f", "mean IoU C": ".1f", "circles": ".1f"}
+    columns = [plain("data"), plain("variant"), plain("seeds", "d"), *(_spread(*score) for score in scores.items())]
+    report = Report(
+        "Accuracy on the test split, mean ± standard deviation over seeds", columns, lambda row: row["data"]
+    )
+    for study in _studies(options.quick):
+        for variant in MAIN if options.quick else MAIN + ABLATIONS:
+            found = [study.score(study.run(variant, seed)) for seed in study.seeds]
+            values = {name: [score[name] for score in found] for name in scores}
+            report.add(data=study.name, variant=variant.name, seeds=len(found), **values)
+    return report
+
+
+def _spread(name: str, style: str) -> Column:
+    def text(row: Row) -> str:
+        values = row[name]
+        return show(mean(values), style) + (f" ± {stdev(values):{style}}" if len(values) > 1 else "")
+
+    return Column(name, text)
+
+
+def _studies(quick: bool) -> Iterator[Study]:
+    """A synthetic crowd, a tenth of it labelled."""
+    if quick:
+        config = make_config("demo", ratio=0.2, overrides=["pretrain.epochs=2", "segment.epochs=1", "count.epochs=1"])
+        yield Study("quick", _synthetic("quick", 20, (96, 128), (3, 8)), config, (1,))
+        return
+    yield Study(
+        "synthetic", _synthetic("synthetic", 100, (384, 512), (20, 80)), make_config("demo", ratio=0.1), (1, 2, 3)
+    )
+
+
+def _synthetic(name: str, images: int, size: Size, people: tuple[int, int]) -> Path:
+    return write_synthetic(WORK / name / "data", images, people, size, 0)
