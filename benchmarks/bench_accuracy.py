@@ -42,12 +42,14 @@ class Variant(NamedTuple):
     xmask: Mapping[str, Any] = MappingProxyType({})
 
 
+IN_PRETRAIN = ("pseudo_points",)  # settings that stage 1 knows; all variants without another value share it
 METHODS |= {
     "xmask-without-circles": ablations.WithoutCircles,
     "xmask-every-few": ablations.EveryFew,
     "xmask-overlapping": ablations.Overlapping,
     "xmask-at-cells": ablations.AtCells,
 }
+AT_CELLS = {"constraint_at": "cells", "unit_mass_weight": 0.0, "single_peak_weight": 0.05}
 MAIN = [
     Variant("labels alone", ONE, labels_alone=True),
     Variant("labels alone, all stages", labels_alone=True),
@@ -61,13 +63,10 @@ ABLATIONS = [
     Variant("without centre sampling", method="xmask-at-cells"),
     Variant("every (N / 50)-th drawn", method="xmask-every-few"),
     Variant("overlapping masks", method="xmask-overlapping"),
-    # counted hard it has no gradient: as if it were not there
-    Variant("single peak hard", xmask={"single_peak_weight": 0.0}),
-    Variant("pseudo-points as published", xmask={"pseudo_points": "cells"}),
-    Variant(
-        "constraint as published",
-        xmask={"constraint_at": "pixels", "unit_mass_weight": 0.005, "single_peak_weight": 0.0},
-    ),
+    Variant("single peak, soft", xmask={"single_peak_weight": 0.05}),  # hard it has no gradient: XMask itself
+    Variant("peaks for pseudo-points", xmask={"pseudo_points": "peaks"}),
+    Variant("constraint at cells", xmask=AT_CELLS),
+    Variant("peaks, and constraint at cells", xmask={"pseudo_points": "peaks", **AT_CELLS}),
 ]
 
 
@@ -102,14 +101,15 @@ class Study:
 
     def _pretrained(self, variant: Variant, seed: int) -> Path:
         """Stage 1, which variants share: alone it lasts as long as all three together."""
-        config = _configured(self.config, Variant("", labels_alone=variant.labels_alone), seed)
+        own = {name: value for name, value in variant.xmask.items() if name in IN_PRETRAIN}
+        config = _configured(self.config, Variant("", labels_alone=variant.labels_alone, xmask=own), seed)
         epochs = config.pretrain.epochs
         if variant.stages == ONE:
             epochs += config.segment.epochs + config.count.epochs
         config = replace(
             config, pretrain=replace(config.pretrain, epochs=epochs), segment=replace(config.segment, epochs=0)
         )
-        labels = "labels" if variant.labels_alone else "all images"
+        labels = " ".join(["labels" if variant.labels_alone else "all images", *map(str, own.values())])
         return self._train(train_seg, f"pretrained on {labels}, {epochs} epochs", seed, config)
 
     def _train(

@@ -8,8 +8,8 @@ from pathlib import Path
 from crowdseg.errors import DataError
 from crowdseg.structures import Sample
 
-# Above what the program itself takes, blobs peaked at 138 bytes per pixel (2000 x 3000 px, 2,500 nuclei; 111 on 4000 x 6000
-# with 10,000) and bodies at 70.
+# Beside the program itself, blobs peaked at 138 bytes per pixel (2,500 nuclei on 2000 x 3000 px; 111 with 10,000 on
+# 4000 x 6000) and bodies at 70.
 BYTES_PER_PIXEL = 150
 
 _UNKNOWN = 8 * 2**30  # taken for free where the system does not say
