@@ -70,6 +70,7 @@ class TrainConfig:
     val_fraction: float = 0.1  # part of the training split that chooses the best checkpoint
     seed: int = 2024
     batch_size: int = 16  # pairs of one labelled and one unlabelled crop, over all processes
+    micro_batch: int | None = None  # pairs that go through the network at once, per process; None for the whole batch
     crop: int = 256
     scale: tuple[float, float] = (0.7, 1.3)
     workers: int = 4
@@ -91,6 +92,7 @@ class TrainConfig:
             "ratio": self.ratio is None or 0 < self.ratio <= 1,
             "val_fraction": 0 <= self.val_fraction < 1,
             "batch_size": self.batch_size >= 1,
+            "micro_batch": self.micro_batch is None or self.micro_batch >= 1,
             "crop": self.crop >= 32 and self.crop % 32 == 0,
             "seed": self.seed >= 0,
             "workers": self.workers >= 0,

@@ -31,6 +31,9 @@ Weights = Annotated[str | None, typer.Option(help="Backbone weights: a file, `im
 Workers = Annotated[int | None, typer.Option(help="Processes that prepare the crops.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Amp = Annotated[bool, typer.Option("--amp", help="Compute in bfloat16 where that is safe.")]
+AutoBatch = Annotated[
+    bool, typer.Option("--auto-batch", help="Where memory runs out, halve the micro-batch and go on.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and how long it would take; do not train.")
 ]
@@ -58,6 +61,7 @@ def train_seg(
     workers: Workers = None,
     device: Device = "auto",
     amp: Amp = False,
+    auto_batch: AutoBatch = False,
     resume: Resume = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -73,6 +77,7 @@ def train_seg(
     }
     settings = _settings(preset, config, set_, values, resume)
     options = {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume}
+    options["auto_batch"] = auto_batch
     _run("seg", options, dry_run)
 
 
@@ -85,6 +90,7 @@ def train_count(
     workers: Workers = None,
     device: Device = "auto",
     amp: Amp = False,
+    auto_batch: AutoBatch = False,
     resume: Resume = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -94,6 +100,7 @@ def train_count(
     file = None if resume else find_run(from_run, "seg").folder / "config.yaml"
     settings = _settings(None, file, set_, {"workers": workers, "amp": amp or None}, resume)
     options = {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume}
+    options["auto_batch"] = auto_batch
     _run("count", {**options, "from_run": from_run}, dry_run)
 
 
@@ -107,7 +114,9 @@ def _settings(
     given = [preset, file, *(overrides or []), *values.values()]
     if resume:
         if any(value is not None for value in given):
-            raise UsageError("A resumed run keeps its own settings: pass --resume with --out and --device only.")
+            raise UsageError(
+                "A resumed run keeps its own settings: pass --resume with --out, --device and --auto-batch only."
+            )
         return None
     if preset is not None and file is not None:
         raise UsageError("Pass --preset or --config, not both.")

@@ -17,7 +17,8 @@ from crowdseg.data.images import read_image
 from crowdseg.engine.device import Processes
 from crowdseg.engine.inference import predict_image
 from crowdseg.engine.loader import make_loader
-from crowdseg.engine.trainer import Trainer, stage_info, to_device, unlabelled_weight_at
+from crowdseg.engine.memory import shortage_as
+from crowdseg.engine.trainer import Trainer, stage_info, unlabelled_weight_at
 from crowdseg.engine.training_data import TrainingData
 from crowdseg.engine.validation import looked_at
 from crowdseg.engine.watcher import StageInfo
@@ -87,9 +88,11 @@ class TrainingPlan:
         with torch.random.fork_rng(gpus):
             method = copy.deepcopy(self.method)
             try:
-                _Rehearsal.of(self, method, 1).seconds(self.stages[0], late=False)  # the very first work sets things up
-                return {stage: self._stage_time(method, stage, tick) for stage in self.stages}
-            except (CrowdsegError, torch.cuda.OutOfMemoryError):
+                with shortage_as("No memory for the timing."):
+                    # the very first work sets things up
+                    _Rehearsal.of(self, method, 1).seconds(self.stages[0], late=False)
+                    return {stage: self._stage_time(method, stage, tick) for stage in self.stages}
+            except CrowdsegError:
                 return None  # if it matters, the run itself will say what is wrong
 
     def _stage_time(self, method: Method, stage: str, tick: Tick) -> StageTime:
@@ -151,7 +154,7 @@ class _Rehearsal(Trainer):
         optimizer = torch.optim.Adam(self.method.parameter_groups(stage, info.config))
         pairs = self._pairs(0, stage, info.config, info.steps_per_epoch)
         loads = [_timed(lambda: next(make_loader(pairs, step, step + 1)), self.device) for _ in range(2)]
-        batch = to_device(next(make_loader(pairs, step, step + 1)), self.device)
+        batch = next(make_loader(pairs, step, step + 1))
 
         def learn() -> None:
             self.method.train_mode(stage)

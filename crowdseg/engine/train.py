@@ -48,6 +48,7 @@ def train_seg(
     resume: bool = False,
     announce: Announce | None = None,
     dry_run: bool = False,
+    auto_batch: bool = False,
 ) -> TrainResult:
     """Train the stages that learn to count and to segment (``pretrain``, ``segment``) and write a run folder.
 
@@ -61,11 +62,12 @@ def train_seg(
         resume: go on with ``out``, or with the newest unfinished run, under its own settings.
         announce: called with the plan before anything is written; returns watchers that follow the run.
         dry_run: stop behind ``announce``: nothing is written.
+        auto_batch: where memory runs out, halve the micro-batch and do the batch again. One process only.
 
     Raises:
         UsageError, DataError, SetupError, CrowdsegError: see :mod:`crowdseg.errors`.
     """
-    request = _Request("seg", data, config, masks, out, device, resume, announce, dry_run, from_run)
+    request = _Request("seg", data, config, masks, out, device, resume, announce, dry_run, from_run, auto_batch)
     return _train(request)
 
 
@@ -80,13 +82,14 @@ def train_count(
     resume: bool = False,
     announce: Announce | None = None,
     dry_run: bool = False,
+    auto_batch: bool = False,
 ) -> TrainResult:
     """Train mask-constrained counting (stage ``count``) from a run of :func:`train_seg`; arguments as there.
 
     Args:
         from_run: the run to begin from; default the newest in ``runs/seg``. Its settings and dataset are the defaults.
     """
-    request = _Request("count", data, config, masks, out, device, resume, announce, dry_run, from_run)
+    request = _Request("count", data, config, masks, out, device, resume, announce, dry_run, from_run, auto_batch)
     return _train(request)
 
 
@@ -104,6 +107,7 @@ class _Request:
     announce: Announce | None
     dry_run: bool
     from_run: Path | str | None
+    auto_batch: bool
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def _train(request: _Request) -> TrainResult:
         _check_same_data(chosen.run, record)
     plan = _plan(request, chosen, data, device, processes)
     watchers = list(request.announce(plan)) if request.announce and processes.is_first else []
-    best = [] if request.dry_run else _carry_out(plan, record, watchers)
+    best = [] if request.dry_run else _carry_out(plan, record, watchers, request.auto_batch)
     processes.leave()
     return TrainResult(plan.run, [validation.record() for validation in best], time.monotonic() - started)
 
@@ -150,6 +154,10 @@ def _plan(
     config = chosen.config
     if config.batch_size % processes.world:
         raise UsageError(f"batch_size={config.batch_size} cannot be shared by {processes.world} processes.")
+    if request.auto_batch and processes.world > 1:
+        raise UsageError(
+            "--auto-batch is for one process: with several set micro_batch, for a resumed run in its config.yaml."
+        )
     kind = method_class(config.method)
     stages = [stage for stage in kind.stages[request.task] if getattr(config, stage).epochs]
     if not stages:
@@ -167,7 +175,9 @@ def _plan(
     )
 
 
-def _carry_out(plan: TrainingPlan, record: dict[str, Any], watchers: list[Watcher]) -> list[Validation]:
+def _carry_out(
+    plan: TrainingPlan, record: dict[str, Any], watchers: list[Watcher], auto_batch: bool
+) -> list[Validation]:
     run, first = plan.run, plan.processes.is_first
     if first:
         files.write_text(run / "config.yaml", config_text(plan.config))
@@ -175,7 +185,9 @@ def _carry_out(plan: TrainingPlan, record: dict[str, Any], watchers: list[Watche
         files.write_json(run / "run.json", {**record, "from": start})
         watchers = [RunLog(run), *watchers]
     resume_state = load_resume(run) if plan.resumed else None
-    trainer = Trainer(plan.config, plan.data, run, plan.method, plan.device, plan.processes, watchers, record)
+    trainer = Trainer(
+        plan.config, plan.data, run, plan.method, plan.device, plan.processes, watchers, record, auto_batch
+    )
     best = trainer.train(method_class(plan.config.method).stages[plan.task], resume_state)
     if first:
         (run / "resume.pt").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from crowdseg.config import StageConfig, TrainConfig
 from crowdseg.engine.checkpoint import load_weights, save_resume, save_weights
 from crowdseg.engine.device import Processes, autocast
 from crowdseg.engine.loader import CropPairs, make_loader
+from crowdseg.engine.memory import OutOfMemory, StateBefore, is_shortage, mean_result, micro_batches, shortage_as
 from crowdseg.engine.training_data import TrainingData
 from crowdseg.engine.validation import validate
 from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
 from crowdseg.errors import CrowdsegError
 from crowdseg.losses import unlabelled_weight
-from crowdseg.methods import Batch, Labelled, Method, Progress, Unlabelled
+from crowdseg.methods import Batch, Labelled, Method, Progress, StepResult, Unlabelled
 from crowdseg.models import Network
 
 
@@ -41,11 +42,15 @@ class Trainer:
         processes: Processes,
         watchers: Sequence[Watcher] = (),
         record: dict[str, Any] | None = None,
+        auto_batch: bool = False,
     ) -> None:
         self.config, self.data, self.run, self.method = config, data, run, method
         self.device, self.processes = device, processes
         self.watchers = list(watchers) if processes.is_first else []
         self.record = record or {}  # goes beside the weights
+        self.auto_batch = auto_batch
+        share = config.batch_size // processes.world
+        self.micro_batch = min(config.micro_batch or share, share)
         self.best: Validation | None = None
         self.interrupted = False
         self.last_save = time.monotonic()
@@ -58,7 +63,8 @@ class Trainer:
             for stage in stages[first:]:
                 if getattr(self.config, stage).epochs == 0:
                     continue
-                self._run_stage(stages.index(stage), stage, resume)
+                with shortage_as(self._shortage_elsewhere(stage)):
+                    self._run_stage(stages.index(stage), stage, resume)
                 resume = None
                 if self.best is not None:
                     best.append(self.best)
@@ -92,7 +98,11 @@ class Trainer:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             progress = Progress(stage, config, step / per_epoch, unlabelled_weight_at(config, step / per_epoch))
-            logs = self._step(to_device(batch, self.device), progress, optimizer)
+            try:
+                logs = self._step(batch, progress, optimizer)
+            except OutOfMemory:
+                self._save(stage, step, optimizer)
+                raise
             info = StepInfo(stage, step + 1, (step + 1) / per_epoch, config.lr * factor, self.config.batch_size, logs)
             for watcher in self.watchers:
                 watcher.stepped(info)
@@ -103,13 +113,10 @@ class Trainer:
         self._take_best()
 
     def _step(self, batch: Batch, progress: Progress, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        with autocast(self.device, self.config.amp):
-            result = self.method.step(batch, progress)
-        optimizer.zero_grad(set_to_none=True)
-        result.loss.backward()
+        result = self._fitting_gradient(batch, progress, optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-        if not torch.isfinite(norm + result.loss.detach()):
+        if not torch.isfinite(norm + result.loss):
             raise CrowdsegError(
                 f"The loss became {result.loss.item()} (gradient norm {norm.item()}) in stage {progress.stage}, epoch "
                 f"{progress.epoch:.1f}. {self._kept()} Try a lower rate, as in --set {progress.stage}.lr="
@@ -118,6 +125,70 @@ class Trainer:
         optimizer.step()
         self.method.after_step()
         return {**result.logs, "gradient_norm": norm.detach()}
+
+    def _fitting_gradient(self, batch: Batch, progress: Progress, optimizer: torch.optim.Optimizer) -> StepResult:
+        """The batch's gradient, with ``auto_batch`` by smaller and smaller micro-batches until one fits.
+
+        Raises:
+            OutOfMemory: it does not fit; all is as before the batch.
+        """
+        while True:
+            before = StateBefore(self.method.student, self.device)
+            optimizer.zero_grad(set_to_none=True)
+            try:
+                return self._gradient(batch, progress)
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error):
+                    raise
+            # only here, behind the handler, is what the failed attempt held let go
+            optimizer.zero_grad(set_to_none=True)
+            before.restore()
+            if not self.auto_batch or self.micro_batch == 1:
+                raise OutOfMemory(self._shortage(progress))
+            self.micro_batch //= 2
+            for watcher in self.watchers:
+                watcher.micro_batch_halved(progress.stage, self.micro_batch)
+
+    def _gradient(self, batch: Batch, progress: Progress) -> StepResult:
+        """Add up the gradient of the mean over the batch, micro-batch by micro-batch; loss and logs come detached."""
+        parts = micro_batches(batch, self.micro_batch)
+        shares = [len(part.labelled.images) / len(batch.labelled.images) for part in parts]
+        results = []
+        for part, share in zip(parts, shares, strict=True):
+            with self._exchanging(part is parts[-1]):
+                with autocast(self.device, self.config.amp):
+                    result = self.method.step(to_device(part, self.device), progress)
+                (share * result.loss).backward()
+            results.append(StepResult(result.loss.detach(), result.logs))
+        return mean_result(results, shares)
+
+    def _exchanging(self, last: bool) -> AbstractContextManager[None]:
+        """Several processes tell one another the gradient when the last micro-batch has added to it."""
+        student = self.method.student
+        if last or not isinstance(student, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return student.no_sync()
+
+    def _shortage(self, progress: Progress) -> str:
+        at_once, whole = self.micro_batch, self.config.batch_size
+        where = f"Memory ran out in stage {progress.stage}, epoch {progress.epoch:.1f}"
+        if at_once == 1:
+            return (
+                f"{where}, with a single pair of the batch of {whole} at once: begin anew with smaller crops, as in "
+                f"--set crop={max(32, self.config.crop // 64 * 32)}, or a smaller --backbone."
+            )
+        smaller = at_once // 2
+        how = "--auto-batch" if self.processes.world == 1 else f"and micro_batch: {smaller} in its config.yaml"
+        return (
+            f"{where}, with {at_once} pairs of the batch of {whole} at once. Nothing is lost: go on with --resume "
+            f"--out {self.run} {how}, or begin anew with --set micro_batch={smaller}."
+        )
+
+    def _shortage_elsewhere(self, stage: str) -> str:
+        return (
+            f"Memory ran out in stage {stage}, and not in the network's step: free some and go on with --resume --out "
+            f"{self.run}, or begin anew with --set batch_size={max(1, self.config.batch_size // 2)}."
+        )
 
     def _kept(self) -> str:
         file = self.run / "weights.safetensors"
@@ -184,6 +255,7 @@ class Trainer:
             "stage": stage,
             "step": step,
             "best": best,
+            "micro_batch": self.micro_batch,
             "student": student.state_dict(),
             "teacher": self.method.teacher.state_dict(),
             "method": self.method.state(),
@@ -201,6 +273,7 @@ class Trainer:
         if state["cuda_random"] and self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["cuda_random"])
         self.best = None if state["best"] is None else Validation(**state["best"])
+        self.micro_batch = min(self.micro_batch, state.get("micro_batch", self.micro_batch))  # as far as it was halved
         return state["step"]
 
     def _wait(self) -> None:

@@ -107,6 +107,12 @@ class TrainingView(Watcher):
             highlight=False,
         )
 
+    def micro_batch_halved(self, stage: str, micro_batch: int) -> None:
+        console.err.print(
+            f"{stage}: memory ran out; the batch is done again, and the run goes on, with micro_batch={micro_batch}",
+            highlight=False,
+        )
+
 
 class RunPictures(Watcher):
     """Keeps ``curves.png`` and ``overlays/<stage>-<image>.jpg`` of a run up to date at every validation."""

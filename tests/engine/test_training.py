@@ -189,7 +189,9 @@ def test_bfloat16_trains(crowd, tmp_path) -> None:
     assert [stage["stage"] for stage in result.stages] == ["pretrain", "segment"]
 
 
-@pytest.mark.parametrize("more", [[], ["xmask.segment_p2r_weight=0"]], ids=["demo", "as published"])
+@pytest.mark.parametrize(
+    "more", [["micro_batch=1"], ["xmask.segment_p2r_weight=0"]], ids=["demo in parts", "as published"]
+)
 def test_two_processes_train_one_run(crowd, tmp_path, more: list[str]) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "crowdseg"]
