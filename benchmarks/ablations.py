@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from crowdseg import ops
 from crowdseg.methods.pseudo import Detections, circle_radii
-from crowdseg.methods.xmask import XMask
+from crowdseg.methods.xmask import Target, XMask
+from crowdseg.models import OUTPUT_STRIDE, Output
+from crowdseg.structures import Size
 
 _RADIUS = 32.0  # px, of everybody, where circles do not follow the crowd
 _DRAWN = 50  # people per image that the published code draws at least
@@ -16,27 +19,31 @@ _DRAWN = 50  # people per image that the published code draws at least
 class WithoutCircles(XMask):
     """Everybody may claim pixels within the same radius, however near the neighbours are."""
 
-    def _draw(self, embedding: Tensor, people: Detections, size: tuple[int, int], whole: Tensor | None) -> Tensor:
-        return _energy_labels(self, embedding, people, torch.full_like(people.probability, _RADIUS), size, whole)
+    def _draw(
+        self, embedding: Tensor, people: Detections, size: Size, whole: Tensor | None, radii: Tensor | None = None
+    ) -> Tensor:
+        return super()._draw(embedding, people, size, whole, torch.full_like(people.probability, _RADIUS))
 
 
 class EveryFew(XMask):
     """Of N candidates in an image every (N // 50)-th is drawn, as in the published code."""
 
-    def _draw(self, embedding: Tensor, people: Detections, size: tuple[int, int], whole: Tensor | None) -> Tensor:
+    def _draw(
+        self, embedding: Tensor, people: Detections, size: Size, whole: Tensor | None, radii: Tensor | None = None
+    ) -> Tensor:
         counts = torch.bincount(people.batch_index, minlength=len(embedding))
         rank = torch.arange(len(people.points)) - (counts.cumsum(0) - counts)[people.batch_index]
         drawn = rank % (counts // _DRAWN).clamp(min=1)[people.batch_index] == 0
         radii = circle_radii(people.points, people.batch_index, size)[drawn]
-        return _energy_labels(
-            self, embedding, people.select(drawn), radii, size, None if whole is None else whole[drawn]
-        )
+        return super()._draw(embedding, people.select(drawn), size, None if whole is None else whole[drawn], radii)
 
 
 class Overlapping(XMask):
     """Masks do not compete: each is painted over those of smaller indices, as in the published code."""
 
-    def _draw(self, embedding: Tensor, people: Detections, size: tuple[int, int], whole: Tensor | None) -> Tensor:
+    def _draw(
+        self, embedding: Tensor, people: Detections, size: Size, whole: Tensor | None, radii: Tensor | None = None
+    ) -> Tensor:
         radii = circle_radii(people.points, people.batch_index, size)
         labels = torch.zeros(len(embedding), *size, dtype=torch.int32)
         for image in range(len(embedding)):
@@ -46,14 +53,12 @@ class Overlapping(XMask):
             )
         return labels
 
-    def _paint(
-        self, embedding: Tensor, people: Detections, radii: Tensor, size: tuple[int, int], whole: Tensor | None
-    ) -> Tensor:
+    def _paint(self, embedding: Tensor, people: Detections, radii: Tensor, size: Size, whole: Tensor | None) -> Tensor:
         if not len(people.points):
             return torch.zeros(size, dtype=torch.int32)
         alone = Detections(people.points, people.probability, torch.arange(len(people.points)))
         images = embedding.expand(len(people.points), -1, -1, -1).contiguous()
-        masks = _energy_labels(self, images, alone, radii, size, whole) > 0
+        masks = super()._draw(images, alone, size, whole, radii) > 0
         order = torch.arange(1, len(masks) + 1, dtype=torch.int32)
         return (masks * order[:, None, None]).amax(0)
 
@@ -61,26 +66,7 @@ class Overlapping(XMask):
 class AtCells(XMask):
     """Features at the cell that holds a point, not at the point."""
 
-    def _losses(self, output, target, weights):  # type: ignore[no-untyped-def]
-        if "pull_push" in weights:
-            seeds = target.seeds
-            points = torch.floor((seeds.points + 0.5) / 4) * 4 + 1.5
-            target.seeds = Detections(points, seeds.probability, seeds.batch_index)
-        return super()._losses(output, target, weights)
-
-
-def _energy_labels(
-    method: XMask, embedding: Tensor, people: Detections, radii: Tensor, size: tuple[int, int], whole: Tensor | None
-) -> Tensor:
-    c = method.config
-    return ops.energy_labels(
-        embedding,
-        people.points,
-        radii,
-        size,
-        people.batch_index,
-        geometry_weight=c.geometry_weight,
-        energy_threshold=c.energy_threshold,
-        claim_circle=whole,
-        sigma=c.sigma,
-    )
+    def _losses(self, output: Output, target: Target, weights: dict[str, float]) -> dict[str, Tensor]:
+        cells = torch.floor((target.seeds.points + 0.5) / OUTPUT_STRIDE)
+        middles = cells * OUTPUT_STRIDE + (OUTPUT_STRIDE - 1) / 2
+        return super()._losses(output, replace(target, seeds=replace(target.seeds, points=middles)), weights)

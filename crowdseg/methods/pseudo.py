@@ -71,9 +71,14 @@ def person_labels(
     geometry_weight: float,
     sigma: float,
     claim_circle: Tensor | None = None,
+    radii: Tensor | None = None,
 ) -> Tensor:
-    """Exclusive label maps ``(B, H, W)`` int32 of the detections, by least energy within their circles."""
-    radii = circle_radii(found.points, found.batch_index, size)
+    """Exclusive label maps ``(B, H, W)`` int32 of the detections, by least energy within their circles.
+
+    ``radii`` ``(N,)`` of the circles in pixels, None for :func:`circle_radii`.
+    """
+    if radii is None:
+        radii = circle_radii(found.points, found.batch_index, size)
     return ops.energy_labels(
         embedding,
         found.points,

@@ -185,7 +185,14 @@ class XMask(Method):
             target.valid = unlabelled.keep & ~_discs(people.select(~sure), c.doubtful_radius, unlabelled.keep)
         return target
 
-    def _draw(self, embedding: Tensor, people: Detections, size: tuple[int, int], whole: Tensor | None) -> Tensor:
+    def _draw(
+        self,
+        embedding: Tensor,
+        people: Detections,
+        size: tuple[int, int],
+        whole: Tensor | None,
+        radii: Tensor | None = None,
+    ) -> Tensor:
         """The people's masks as labels ``(B, H, W)``; those of ``whole`` ``(N,)`` get their circle."""
         c = self.config
         return person_labels(
@@ -196,6 +203,7 @@ class XMask(Method):
             geometry_weight=c.geometry_weight,
             sigma=c.sigma,
             claim_circle=whole,
+            radii=radii,
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks import ablations
 from crowdseg.config import make_config
 from crowdseg.methods.pseudo import Detections
-from crowdseg.methods.xmask import XMask
+from crowdseg.methods.xmask import Target, XMask
 
 SIZE = (64, 64)
 
@@ -44,3 +44,13 @@ def test_overlapping_masks_hide_those_of_smaller_index(embedding: torch.Tensor) 
     exclusive, painted = drawn(XMask, embedding, 40), drawn(ablations.Overlapping, embedding, 40)
     assert torch.equal(exclusive > 0, painted > 0)  # together they cover the same
     assert (painted >= exclusive).all() and (painted > exclusive).any()
+
+
+def test_at_cells_moves_the_seeds_to_the_middles_of_their_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(XMask, "_losses", lambda self, output, target, weights: seen.append(target) or {})
+    seeds = Detections(torch.tensor([[0.0, 3.4], [4.2, 7.0]]), torch.ones(2), torch.zeros(2, dtype=torch.int64))
+    method = ablations.AtCells(make_config("demo", overrides=["width=8"]), "none")
+    method._losses(None, Target(seeds, seeds), {})
+    assert seen[0].seeds.points.tolist() == [[1.5, 1.5], [5.5, 5.5]]
+    assert seen[0].people.points is seeds.points  # P2R's are where they were

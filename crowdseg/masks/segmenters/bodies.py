@@ -60,7 +60,7 @@ def _codes(lab: NDArray[np.float32]) -> Codes:
 
 
 def _best_shape(crowd: Crowd, index: int, window: Window, codes: Codes, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The log odds by shape alone, of all widths that which tells the body's colours best from those around it.
+    """Log odds by shape alone, of the width that tells the body's colours best from those around it.
 
     A shape is a column below the point with half an ellipse above it. Told by the mutual information of colour and
     shape; the root of the width weighs against small shapes, which a few colours fit by chance.
