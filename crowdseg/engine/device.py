@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from crowdseg.errors import SetupError, UsageError
 
@@ -52,6 +53,7 @@ class Processes:
 
     rank: int = 0
     world: int = 1
+    group: torch.distributed.ProcessGroup | None = None  # for words between the hosts, whatever the gradients go by
 
     @property
     def is_first(self) -> bool:
@@ -64,6 +66,22 @@ class Processes:
         decided = [decide() if self.is_first else None]
         torch.distributed.broadcast_object_list(decided, src=0)
         return decided[0]  # type: ignore[return-value]
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any process. Waits for all of them, and for no device."""
+        if self.world == 1:
+            return here
+        flag = torch.tensor(int(here))
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, self.group)
+        return bool(flag)
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The means over the processes of scalars, in every process; all have the same names."""
+        if self.world == 1:
+            return values
+        table = torch.stack(list(values.values()))
+        torch.distributed.all_reduce(table)
+        return dict(zip(values, (table / self.world).unbind(), strict=True))
 
     def leave(self) -> None:
         """Wait for the others and end the group."""
@@ -82,4 +100,4 @@ def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(torch.distributed.get_rank(), world), device
+    return Processes(torch.distributed.get_rank(), world, torch.distributed.new_group(backend="gloo")), device

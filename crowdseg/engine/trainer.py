@@ -6,16 +6,19 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from crowdseg.config import StageConfig, TrainConfig
+from crowdseg.engine.batch_norm import share_batch_norm
 from crowdseg.engine.checkpoint import load_weights, save_resume, save_weights
 from crowdseg.engine.device import Processes, autocast
 from crowdseg.engine.loader import CropPairs, make_loader
@@ -93,6 +96,7 @@ class Trainer:
         pairs = self._pairs(number, stage, config, per_epoch)
         loader = make_loader(pairs, start, total, self.processes.rank, self.processes.world)
         for step, batch in enumerate(loader, start):
+            torch.manual_seed(_step_seed(self.config.seed, number, step, self.processes.rank))
             self.method.train_mode(stage)
             factor = _rate_factor(config, step / total)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -160,7 +164,9 @@ class Trainer:
                     result = self.method.step(to_device(part, self.device), progress)
                 (share * result.loss).backward()
             results.append(StepResult(result.loss.detach(), result.logs))
-        return mean_result(results, shares)
+        result = mean_result(results, shares)
+        logs = self.processes.mean({**result.logs, "loss": result.loss})
+        return StepResult(logs["loss"], logs)
 
     def _exchanging(self, last: bool) -> AbstractContextManager[None]:
         """Several processes tell one another the gradient when the last micro-batch has added to it."""
@@ -210,8 +216,11 @@ class Trainer:
     def _distributed(self, student: nn.Module) -> nn.Module:
         if self.processes.world == 1:
             return student
-        # buffers differ between processes during the step; the first process's are the ones that are saved
-        return nn.parallel.DistributedDataParallel(student, broadcast_buffers=False)
+        share_batch_norm(student)
+        with warnings.catch_warnings():  # torch has a new name for it, which those before 2.13 do not know
+            warnings.simplefilter("ignore", FutureWarning)
+            # with a shared batch norm buffers are the same everywhere as it is
+            return nn.parallel.DistributedDataParallel(student, broadcast_buffers=False)
 
     # Validation and checkpoints
 
@@ -236,9 +245,11 @@ class Trainer:
             load_weights(self.run, network)
 
     def _save_if_due(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-        if self.interrupted or time.monotonic() - self.last_save >= self.config.save_seconds:
+        stopping = self.processes.any(self.interrupted)  # all stop at the same step, else the others would wait
+        if stopping or time.monotonic() - self.last_save >= self.config.save_seconds:
             self._save(stage, step, optimizer)
-        if self.interrupted:
+        if stopping:
+            self._wait()
             raise KeyboardInterrupt
 
     def _save(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
@@ -260,8 +271,6 @@ class Trainer:
             "teacher": self.method.teacher.state_dict(),
             "method": self.method.state(),
             "optimizer": optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
 
     def _restore(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
@@ -269,9 +278,6 @@ class Trainer:
         self.method.teacher.load_state_dict(state["teacher"])
         self.method.load_state(state["method"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["cuda_random"])
         self.best = None if state["best"] is None else Validation(**state["best"])
         self.micro_batch = min(self.micro_batch, state.get("micro_batch", self.micro_batch))  # as far as it was halved
         return state["step"]
@@ -316,6 +322,12 @@ def unlabelled_weight_at(config: StageConfig, epoch: float) -> float:
         rate=config.unlabelled_rate,
         limit=config.unlabelled_max,
     )
+
+
+def _step_seed(*place: int) -> int:
+    """For layers that draw (stochastic depth): a function of seed, stage, step and process, like the training items, so
+    that a resumed run has nothing to restore and no two processes draw alike."""
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
 
 
 def _rate_factor(config: StageConfig, done: float) -> float:
