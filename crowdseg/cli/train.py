@@ -18,6 +18,13 @@ Data = Annotated[
         help="Dataset as downloaded. Default: that of the last prep-masks in this folder.", show_default=False
     ),
 ]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Run whose weights to begin with; its settings and dataset unless named. Default: none.",
+    ),
+]
 Masks = Annotated[Path | None, typer.Option(help="The dataset's prep-masks folder, where it is not the default one.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder. Default: a new one under ./runs.")]
 Preset = Annotated[str | None, typer.Option(help="sha-5, sha-10, sha-40, qnrf-*, jhu-* or demo. Default: sha-10.")]
@@ -48,6 +55,7 @@ def register(app: typer.Typer) -> None:
 
 def train_seg(
     data: Data = None,
+    from_run: From = None,
     ratio: Ratio = None,
     protocol: Protocol = None,
     preset: Preset = None,
@@ -75,10 +83,12 @@ def train_seg(
         "workers": workers,
         "amp": amp or None,
     }
+    if from_run is not None and preset is None and config is None and not resume:
+        config = _settings_of(from_run)
     settings = _settings(preset, config, set_, values, resume)
     options = {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume}
     options["auto_batch"] = auto_batch
-    _run("seg", options, dry_run)
+    _run("seg", {**options, "from_run": from_run}, dry_run)
 
 
 def train_count(
@@ -95,13 +105,18 @@ def train_count(
     dry_run: DryRun = False,
 ) -> None:
     """Train counting under the masks' constraint (stage 3), from a run of train-seg and with its settings."""
-    from crowdseg.engine.checkpoint import find_run
-
-    file = None if resume else find_run(from_run, "seg").folder / "config.yaml"
+    file = None if resume else _settings_of(from_run)
     settings = _settings(None, file, set_, {"workers": workers, "amp": amp or None}, resume)
     options = {"data": data, "masks": masks, "out": out, "config": settings, "device": device, "resume": resume}
     options["auto_batch"] = auto_batch
     _run("count", {**options, "from_run": from_run}, dry_run)
+
+
+def _settings_of(run: Path | None) -> Path:
+    """The settings of the run to begin from; None for the newest of train-seg."""
+    from crowdseg.engine.checkpoint import find_run
+
+    return find_run(run, "seg").folder / "config.yaml"
 
 
 def _settings(

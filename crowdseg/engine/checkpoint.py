@@ -82,7 +82,11 @@ def find_run(run: Path | str | None = None, task: str | None = None) -> RunInfo:
         folder = Path(run)
         folder = folder.parent if folder.is_file() else folder
         if not (folder / "weights.json").is_file():
-            raise UsageError(f"{run} is not a run: expected a folder with weights.safetensors and weights.json.")
+            foreign = " Weights of the P2R or XMask code become a run by `crowdseg import-weights`."
+            raise UsageError(
+                f"{run} is not a run: expected a folder with weights.safetensors and weights.json."
+                + (foreign if Path(run).is_file() else "")
+            )
     return RunInfo(folder, read_record(folder / "weights.json"))
 
 

@@ -202,9 +202,12 @@ def _begun(request: _Request) -> _Chosen:
         parent = find_run(request.from_run, "seg")
         start = parent.folder
         data, masks = _dataset(request, start)
-        if not read_record(start / "run.json").get("finished"):
-            raise UsageError(f"{start} is not finished: `crowdseg train-seg --resume --out {start}` goes on with it.")
+        known = read_record(start / "run.json", "task")
+        if not known.get("finished"):
+            command = f"crowdseg train-{known['task']} --resume --out {start}"
+            raise UsageError(f"{start} is not finished: `{command}` goes on with it.")
         config = config or read_config(start / "config.yaml")
+        _check_same_network(start, config)
     config = config or make_config()
     name = f"{Path(data or masks or read_last().get('data', 'run')).resolve().name}-{config.preset}"
     run = Path(request.out) if request.out else new_run_folder(request.task, name)
@@ -226,6 +229,17 @@ def _dataset(request: _Request, start: Path) -> tuple[Path | str, Path | str | N
         )
     known = read_record(start / "weights.json", "data.root", "data.masks")["data"]
     return known["root"], request.masks or known["masks"]
+
+
+def _check_same_network(start: Path, config: TrainConfig) -> None:
+    known = read_config(start / "config.yaml")
+    for name in ("backbone", "width"):
+        theirs, ours = getattr(known, name), getattr(config, name)
+        if theirs != ours:
+            raise UsageError(
+                f"The weights of {start} are of a network with {name}={theirs}, and the settings ask for {ours}: name "
+                "another run with --from, or leave the settings to it."
+            )
 
 
 def _resumed(request: _Request) -> _Chosen:

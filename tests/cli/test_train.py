@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -69,6 +70,19 @@ def test_train_count_takes_settings_and_data_from_the_run(folder: Path) -> None:
     assert "width: 8" in (folder / "count" / "config.yaml").read_text()
 
 
+def test_train_seg_begins_with_a_runs_weights_settings_and_data(folder: Path) -> None:
+    """Named by the run's folder or by the weights in it."""
+    changes = ["--set", "pretrain.epochs=0", "--set", "segment.epochs=1", "--set", "segment.warmup_epochs=9"]
+    done = run(folder, "train-seg", "--from", "whole/weights.safetensors", *changes, "--out", "on", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "weights of whole" in done.stderr
+    assert "width: 8" in (folder / "on" / "config.yaml").read_text()
+    assert json.loads((folder / "on" / "run.json").read_text())["from"] == str(folder / "whole")
+    before, after = (load_file(folder / name / "weights.safetensors") for name in ("whole", "on"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"fuse", "density_head", "mask_head"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -77,6 +91,8 @@ def test_train_count_takes_settings_and_data_from_the_run(folder: Path) -> None:
         (["train-seg", "--set", "lr=1"], "lr"),
         (["train-seg", "--resume", "--ratio", "0.5"], "--resume"),
         (["train-count", "--from", "nowhere"], "nowhere"),
+        (["train-seg", "--from", "nowhere"], "nowhere"),
+        (["train-seg", "--from", "nowhere", "--resume"], "keeps its own data and settings"),
         (["train-seg", "--config", "nope.yaml"], "nope.yaml"),
     ],
 )

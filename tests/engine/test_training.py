@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,15 @@ def test_refusals(finished: Path, crowd, tmp_path, monkeypatch) -> None:
         train_seg(crowd.data, masks=crowd.masks, config=none, out=tmp_path / "none", device="cpu")
     with pytest.raises(UsageError, match="no device `tpu`"):
         train_seg(crowd.data, masks=crowd.masks, config=config(), device="tpu")
+
+
+def test_weights_are_taken_only_by_the_same_network(finished: Path, tmp_path) -> None:
+    for train in (train_seg, train_count):
+        with pytest.raises(UsageError, match=r"finished.*/seg are of a network with width=8, .* ask for 16: .*--from"):
+            train(from_run=finished / "seg", config=config("width=16"), out=tmp_path / "run", device="cpu")
+    vgg = replace(config(), backbone="vgg16_bn")
+    with pytest.raises(UsageError, match=r"backbone=tiny, .* ask for vgg16_bn"):
+        train_seg(from_run=finished / "count", config=vgg, out=tmp_path / "run", device="cpu")
 
 
 def test_train_count_does_not_begin_from_an_unfinished_run(crowd, tmp_path) -> None:
