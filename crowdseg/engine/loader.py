@@ -6,6 +6,7 @@ import signal
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from crowdseg.methods import Batch, Labelled, Unlabelled
 from crowdseg.models import normalise
 from crowdseg.structures import LabelMap, Sample
 
-CACHE_BYTES = 1 << 30  # of decoded images and label maps, per process
+CACHE_BYTES = 1 << 30  # of decoded images and label maps, of a process and all its workers together
 
 
 class _Cache:
@@ -73,7 +74,7 @@ class CropPairs(Dataset[_Item | CrowdsegError]):
         self.config, self.stage_number = config, stage_number
         self.epoch_items, self.warmup_items = epoch_items, warmup_items
         self.labelled, self.unlabelled, self.labels = labelled, unlabelled, labels
-        self.cache = _Cache(CACHE_BYTES)
+        self.cache = _Cache(CACHE_BYTES // max(1, config.workers))
 
     def __getitem__(self, index: int) -> _Item | CrowdsegError:
         try:
@@ -118,7 +119,7 @@ class _Steps(Sampler[list[int]]):
 
 
 def make_loader(pairs: CropPairs, start: int, end: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-    """Batches of steps ``start`` to ``end`` - 1.
+    """Batches of steps ``start`` to ``end`` - 1, their images still 8-bit: see :func:`to_device`.
 
     Raises:
         DataError: an image or its masks cannot be read.
@@ -138,6 +139,27 @@ def make_loader(pairs: CropPairs, start: int, end: int, rank: int = 0, world: in
         yield batch
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device, its images normalised there: a quarter of the bytes travels."""
+    labelled, unlabelled = _moved(batch.labelled, device), batch.unlabelled
+    labelled.images = _for_network(labelled.images)
+    if unlabelled is not None:
+        unlabelled = _moved(unlabelled, device)
+        unlabelled.weak, unlabelled.strong = _for_network(unlabelled.weak), _for_network(unlabelled.strong)
+    return Batch(labelled, unlabelled)
+
+
+Part = TypeVar("Part", Labelled, Unlabelled)
+
+
+def _moved(part: Part, device: torch.device) -> Part:
+    return type(part)(**{name: value.to(device, non_blocking=True) for name, value in vars(part).items()})
+
+
+def _for_network(images: Tensor) -> Tensor:
+    return normalise(images).contiguous(memory_format=torch.channels_last)
+
+
 def _leave_interrupts(_: int) -> None:
     """Ctrl-C reaches workers too; it is for the main process to end the step in hand."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -153,8 +175,8 @@ def _collate(found: list[_Item | CrowdsegError]) -> Batch | CrowdsegError:
     counts = torch.tensor([len(crop.points) for crop in crops])
     blank = np.zeros(images.shape[-2:], np.int32)
     labels = torch.from_numpy(np.stack([blank if crop.labels is None else crop.labels for crop in crops]))
-    labelled = Labelled(normalise(images), points, torch.arange(len(crops)).repeat_interleave(counts), labels)
+    labelled = Labelled(images, points, torch.arange(len(crops)).repeat_interleave(counts), labels)
     if items[0].weak is None:
         return Batch(labelled, None)
     weak, strong, keep = (torch.stack([getattr(item, name) for item in items]) for name in ("weak", "strong", "keep"))
-    return Batch(labelled, Unlabelled(normalise(weak), normalise(strong), keep))
+    return Batch(labelled, Unlabelled(weak, strong, keep))

@@ -16,6 +16,7 @@ from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last
 from crowdseg.engine.device import Processes, choose_device, join_processes
 from crowdseg.engine.logs import RunLog
+from crowdseg.engine.memory import keep_freed_memory
 from crowdseg.engine.plan import TrainingPlan
 from crowdseg.engine.records import read_record
 from crowdseg.engine.trainer import Trainer
@@ -169,7 +170,7 @@ def _plan(
     for network in (method.student, method.teacher):
         if chosen.start is not None:
             load_weights(chosen.start, network)
-        network.to(device)
+        network.to(device).to(memory_format=torch.channels_last)  # in which convolutions are quickest
     return TrainingPlan(
         chosen.run, request.task, config, data, method, chosen.start, stages, device, processes, request.resume
     )
@@ -185,6 +186,8 @@ def _carry_out(
         files.write_json(run / "run.json", {**record, "from": start})
         watchers = [RunLog(run), *watchers]
     resume_state = load_resume(run) if plan.resumed else None
+    if plan.device.type == "cpu":
+        keep_freed_memory()
     trainer = Trainer(
         plan.config, plan.data, run, plan.method, plan.device, plan.processes, watchers, record, auto_batch
     )

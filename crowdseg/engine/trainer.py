@@ -21,14 +21,14 @@ from crowdseg.config import StageConfig, TrainConfig
 from crowdseg.engine.batch_norm import share_batch_norm
 from crowdseg.engine.checkpoint import load_weights, save_resume, save_weights
 from crowdseg.engine.device import Processes, autocast
-from crowdseg.engine.loader import CropPairs, make_loader
+from crowdseg.engine.loader import CropPairs, make_loader, to_device
 from crowdseg.engine.memory import OutOfMemory, StateBefore, is_shortage, mean_result, micro_batches, shortage_as
 from crowdseg.engine.training_data import TrainingData
 from crowdseg.engine.validation import validate
 from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
 from crowdseg.errors import CrowdsegError
 from crowdseg.losses import unlabelled_weight
-from crowdseg.methods import Batch, Labelled, Method, Progress, StepResult, Unlabelled
+from crowdseg.methods import Batch, Method, Progress, StepResult
 from crowdseg.models import Network
 
 
@@ -332,10 +332,3 @@ def _step_seed(*place: int) -> int:
 
 def _rate_factor(config: StageConfig, done: float) -> float:
     return 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    def move(part: Labelled | Unlabelled) -> Any:
-        return type(part)(**{name: value.to(device, non_blocking=True) for name, value in vars(part).items()})
-
-    return Batch(move(batch.labelled), None if batch.unlabelled is None else move(batch.unlabelled))

@@ -169,7 +169,7 @@ class XMask(Method):
     def _pseudo_target(self, seen: Output, unlabelled: Unlabelled, stage: str) -> Target:
         """What the teacher says of the weak crops, for the student's output ``seen`` of the strong ones."""
         c = self.config
-        with torch.no_grad():
+        with torch.inference_mode():
             pseudo: Output = self.teacher(unlabelled.weak, stage != "pretrain")
         people = detect(pseudo.logits, c.candidate_probability, peaks=c.pseudo_points == "peaks")
         sure = people.probability > c.confident_probability

@@ -94,4 +94,4 @@ def normalise(images: Tensor) -> Tensor:
     """``(..., 3, H, W)`` uint8 -> float32 with ImageNet's mean and deviation."""
     mean = torch.tensor(IMAGE_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGE_STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255 - mean) / std
+    return (images.float() / 255).sub_(mean).div_(std)

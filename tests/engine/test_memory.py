@@ -13,7 +13,7 @@ from torch import nn
 from crowdseg.config import make_config
 from crowdseg.engine import train_count, train_seg
 from crowdseg.engine.device import Processes
-from crowdseg.engine.loader import make_loader
+from crowdseg.engine.loader import make_loader, to_device
 from crowdseg.engine.memory import OutOfMemory, is_shortage, micro_batches
 from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import training_data
@@ -94,7 +94,7 @@ def test_without_a_micro_batch_the_gradient_is_that_of_one_plain_step(crowd) -> 
     trainer, batch, progress = begun(crowd, "pretrain")
     plain = copy.deepcopy(trainer.method)
     result = trainer._gradient(batch, progress)
-    plain_result = plain.step(batch, progress)
+    plain_result = plain.step(to_device(batch, trainer.device), progress)
     plain_result.loss.backward()
     assert torch.equal(result.loss, plain_result.loss)
     one, two = gradients(trainer.method), gradients(plain)
