@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from crowdseg.errors import SetupError, UsageError
+from crowdseg.errors import CrowdsegError, SetupError, UsageError
 
 T = TypeVar("T")
 
@@ -53,19 +53,25 @@ class Processes:
 
     rank: int = 0
     world: int = 1
-    group: torch.distributed.ProcessGroup | None = None  # for words between the hosts, whatever the gradients go by
+    group: Any = None  # for words between the hosts, whatever the gradients go by
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def agree(self, decide: Callable[[], T]) -> T:
-        """What the first process decides, in every process."""
+        """What the first process decides, in every process; an error of ours too, for else the others would wait."""
         if self.world == 1:
             return decide()
-        decided = [decide() if self.is_first else None]
+        decided: list[Any] = [None, None]
+        try:
+            decided[0] = decide() if self.is_first else None
+        except CrowdsegError as error:
+            decided[1] = error
         torch.distributed.broadcast_object_list(decided, src=0)
-        return decided[0]  # type: ignore[return-value]
+        if decided[1] is not None:
+            raise decided[1]
+        return decided[0]  # type: ignore[no-any-return]
 
     def any(self, here: bool) -> bool:
         """Whether it is so in any process. Waits for all of them, and for no device."""
@@ -90,9 +96,14 @@ class Processes:
             torch.distributed.destroy_process_group()
 
 
+def processes_started() -> int:
+    """How many processes ``torchrun`` started, this one among them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
     """Join the group of ``torchrun`` (gloo on the CPU, nccl on GPUs) and take this process's own GPU."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = processes_started()
     if world == 1:
         return Processes(), device
     if device.type == "cuda":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crowdseg import files
 from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
@@ -26,8 +26,15 @@ class RunLog(Watcher):
 
         self.file = run / "log.csv"
         self.board = SummaryWriter(str(run / "tensorboard"))
-        self.sums: dict[str, list[Tensor]] = defaultdict(list)
+        self.sums: dict[str, list[Tensor | float]] = defaultdict(list)
         self.per_epoch = 1
+
+    def state(self) -> dict[str, Any]:
+        """The values of the epoch so far."""
+        return {name: [float(value) for value in values] for name, values in self.sums.items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.sums = defaultdict(list, state)
 
     def stage_started(self, stage: StageInfo) -> None:
         """Rows behind the point where a resumed run goes on are dropped: they will be written again."""

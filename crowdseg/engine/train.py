@@ -14,7 +14,7 @@ import torch
 from crowdseg import __version__, files
 from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last
-from crowdseg.engine.device import Processes, choose_device, join_processes
+from crowdseg.engine.device import Processes, choose_device, join_processes, processes_started
 from crowdseg.engine.logs import RunLog
 from crowdseg.engine.memory import keep_freed_memory
 from crowdseg.engine.plan import TrainingPlan
@@ -124,6 +124,10 @@ class _Chosen:
 
 def _train(request: _Request) -> TrainResult:
     started = time.monotonic()
+    if request.auto_batch and processes_started() > 1:
+        raise UsageError(
+            "--auto-batch is for one process: with several set micro_batch, for a resumed run in its config.yaml."
+        )
     processes, device = join_processes(choose_device(request.device))
     chosen = processes.agree(lambda: _resumed(request) if request.resume else _begun(request))
     data = training_data(chosen.data, chosen.masks, chosen.config)
@@ -155,10 +159,6 @@ def _plan(
     config = chosen.config
     if config.batch_size % processes.world:
         raise UsageError(f"batch_size={config.batch_size} cannot be shared by {processes.world} processes.")
-    if request.auto_batch and processes.world > 1:
-        raise UsageError(
-            "--auto-batch is for one process: with several set micro_batch, for a resumed run in its config.yaml."
-        )
     kind = method_class(config.method)
     stages = [stage for stage in kind.stages[request.task] if getattr(config, stage).epochs]
     if not stages:

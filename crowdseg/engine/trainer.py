@@ -184,9 +184,11 @@ class Trainer:
                 f"--set crop={max(32, self.config.crop // 64 * 32)}, or a smaller --backbone."
             )
         smaller = at_once // 2
-        how = "--auto-batch" if self.processes.world == 1 else f"and micro_batch: {smaller} in its config.yaml"
+        kept, how = "Nothing is lost", "--auto-batch"
+        if self.processes.world > 1:  # what another process sees of it is that this one has gone
+            kept, how = "What was saved last is kept", f"and micro_batch: {smaller} in its config.yaml"
         return (
-            f"{where}, with {at_once} pairs of the batch of {whole} at once. Nothing is lost: go on with --resume "
+            f"{where}, with {at_once} pairs of the batch of {whole} at once. {kept}: go on with --resume "
             f"--out {self.run} {how}, or begin anew with --set micro_batch={smaller}."
         )
 
@@ -271,6 +273,7 @@ class Trainer:
             "teacher": self.method.teacher.state_dict(),
             "method": self.method.state(),
             "optimizer": optimizer.state_dict(),
+            "watchers": {type(watcher).__name__: watcher.state() for watcher in self.watchers},
         }
 
     def _restore(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
@@ -278,6 +281,8 @@ class Trainer:
         self.method.teacher.load_state_dict(state["teacher"])
         self.method.load_state(state["method"])
         optimizer.load_state_dict(state["optimizer"])
+        for watcher in self.watchers:
+            watcher.load_state(state.get("watchers", {}).get(type(watcher).__name__, {}))
         self.best = None if state["best"] is None else Validation(**state["best"])
         self.micro_batch = min(self.micro_batch, state.get("micro_batch", self.micro_batch))  # as far as it was halved
         return state["step"]

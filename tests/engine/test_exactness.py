@@ -26,6 +26,7 @@ from crowdseg.engine.memory import micro_batches
 from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import training_data
 from crowdseg.engine.watcher import StepInfo, Watcher
+from crowdseg.errors import UsageError
 from crowdseg.methods import Batch, Progress
 from crowdseg.methods.xmask import XMask, kept_statistics
 
@@ -70,9 +71,9 @@ def new_run(crowd, out: Path, *more: str) -> list[object]:
 
 @pytest.fixture(scope="module")
 def two(crowd, tmp_path_factory) -> Path:
-    """A run on two processes that was never stopped."""
+    """A run on two processes that was never stopped, a pair at a time in each."""
     run = tmp_path_factory.mktemp("processes") / "two"
-    torchrun = launch(TORCHRUN, *new_run(crowd, run))
+    torchrun = launch(TORCHRUN, *new_run(crowd, run, "micro_batch=1"))
     said = torchrun.communicate(timeout=120)[1]
     assert torchrun.returncode == 0, said[-2000:]
     assert "Warning" not in said
@@ -82,7 +83,7 @@ def two(crowd, tmp_path_factory) -> Path:
 def test_one_process_and_two_give_one_run(two: Path, crowd, tmp_path) -> None:
     """Weights, and the logs of every loss. To 1e-9: after these twelve steps rounding alone leaves 1e-12, and batch
     norm by each process's own images 1e-2."""
-    alone = launch(DOUBLE, *new_run(crowd, tmp_path / "one"))
+    alone = launch(DOUBLE, *new_run(crowd, tmp_path / "one", "micro_batch=2"))
     alone.communicate(timeout=120)
     assert alone.returncode == 0
     one, other = (load_file(run / "weights.safetensors") for run in (tmp_path / "one", two))
@@ -103,12 +104,13 @@ def read_log(run: Path) -> dict[tuple[str, str, str], float]:
 def test_two_processes_go_on_to_the_same_weights(two: Path, crowd, tmp_path) -> None:
     """The first is killed in the middle of an epoch; later the second alone is told to stop: both stop together."""
     run = tmp_path / "run"
-    killed, _ = launch_pair(DOUBLE, *new_run(crowd, run, "save_seconds=0", "workers=1"), KILL="2")
+    killed, _ = launch_pair(DOUBLE, *new_run(crowd, run, "micro_batch=1", "save_seconds=0", "workers=1"), KILL="2")
     assert killed[0] == -signal.SIGKILL and place(run) == ("pretrain", 1)
     for code, said in launch_pair(DOUBLE, "--resume", "--out", run, INTERRUPT="4"):
         assert code == 130 and "crowdseg: Stopped." in said
     assert place(run) == ("segment", 1)
     assert [code for code, _ in launch_pair(DOUBLE, "--resume", "--out", run)] == [0, 0]
+    assert read_log(run) == read_log(two)
     one, other = (load_file(folder / "weights.safetensors") for folder in (run, two))
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
@@ -119,14 +121,31 @@ def place(run: Path) -> tuple[str, int]:
 
 
 def test_two_processes_are_refused_auto_batch_in_one_sentence(crowd, tmp_path) -> None:
+    """Each of them, before it waits for the others."""
     installed = [str(Path(sys.executable).with_name("crowdseg"))]
-    for code, said in launch_pair(installed, *new_run(crowd, tmp_path / "run"), "--auto-batch"):
-        assert code == 2
-        assert " ".join(said.split()) == (
-            "crowdseg: --auto-batch is for one process: with several set micro_batch, for a resumed run in its "
-            "config.yaml."
-        )
-    assert not (tmp_path / "run").exists()
+    process = launch(installed, *new_run(crowd, tmp_path / "run"), "--auto-batch", RANK="1", WORLD_SIZE="2")
+    assert " ".join(process.communicate(timeout=60)[1].split()) == (
+        "crowdseg: --auto-batch is for one process: with several set micro_batch, for a resumed run in its config.yaml."
+    )
+    assert process.returncode == 2 and not (tmp_path / "run").exists()
+
+
+def test_what_the_first_process_refuses_ends_all(monkeypatch) -> None:
+    """Without waiting for one that has gone."""
+    told: list[object] = []
+
+    def broadcast(objects: list[object], src: int) -> None:
+        if any(objects):
+            told[:] = objects
+        objects[:] = told
+
+    def refuse() -> None:
+        raise UsageError("holds a run already")
+
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    for rank in (0, 1):
+        with pytest.raises(UsageError, match="holds a run already"):
+            Processes(rank, 2).agree(refuse if rank == 0 else lambda: pytest.fail("decided by another process"))
 
 
 def test_the_processes_share_each_batch_and_each_micro_batch_of_one_process(crowd) -> None:

@@ -281,10 +281,7 @@ def test_a_real_allocation_that_cannot_be_had_is_recognised() -> None:
 
 
 def test_several_processes_do_not_halve(crowd, tmp_path, monkeypatch) -> None:
-    from crowdseg.engine import train as module
-
-    monkeypatch.setattr(module, "join_processes", lambda device: (Processes(0, 2), device))
-    monkeypatch.setattr(Processes, "agree", lambda self, decide: decide())
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="--auto-batch is for one process"):
         train(crowd, tmp_path / "run", auto_batch=True)
 

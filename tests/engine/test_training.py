@@ -109,9 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(finished: Path, crowd, tmp_pat
         train_seg(crowd.data, masks=crowd.masks, config=settings, out=run, device="cpu", announce=lambda *_: [stopper])
     train_seg(out=run, resume=True, device="cpu")
     assert_same_weights(run, finished / "seg")
-    uninterrupted = (finished / "seg" / "log.csv").read_text().splitlines()
-    resumed = (run / "log.csv").read_text().splitlines()
-    assert sorted(row.rsplit(",", 1)[0] for row in resumed) == sorted(row.rsplit(",", 1)[0] for row in uninterrupted)
+    assert (run / "log.csv").read_text() == (finished / "seg" / "log.csv").read_text()
 
 
 def test_a_run_killed_behind_its_first_stage_does_not_take_the_second_ones_weights(crowd, tmp_path) -> None:
@@ -190,14 +188,12 @@ def test_bfloat16_trains(crowd, tmp_path) -> None:
     assert [stage["stage"] for stage in result.stages] == ["pretrain", "segment"]
 
 
-@pytest.mark.parametrize(
-    "more", [["micro_batch=1"], ["xmask.segment_p2r_weight=0"]], ids=["demo in parts", "as published"]
-)
-def test_two_processes_train_one_run(crowd, tmp_path, more: list[str]) -> None:
+def test_two_processes_train_without_p2r_in_segment_as_published(crowd, tmp_path) -> None:
+    """No gradient reaches the density head then, and none may be waited for."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "crowdseg"]
     command += ["train-seg", str(crowd.data), "--masks", str(crowd.masks), "--out", str(run), "--preset", "demo"]
-    for setting in [*SMALL, *SHORT, *MIXED, *more]:
+    for setting in [*SMALL, *SHORT, *MIXED, "xmask.segment_p2r_weight=0"]:
         command += ["--set", setting]
     done = subprocess.run(
         [*command, "--device", "cpu"],
