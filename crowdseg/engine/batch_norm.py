@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from crowdseg.ops.precision import compute_dtype
 
@@ -28,11 +29,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         values = input.to(compute_dtype(input.dtype))
-        mean, variance = _moments(values)
-        self._learn(mean.detach(), variance.detach(), values.numel() // len(mean) * distributed.get_world_size())
-        scale = self.weight * (variance + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return torch.addcmul(shift[:, None, None], values, scale[:, None, None]).to(input.dtype)
+        normal, mean, variance = _Normalise.apply(values, self.weight, self.bias, self.eps)
+        self._learn(mean, variance, values.numel() // len(mean) * distributed.get_world_size())
+        return normal.to(input.dtype)
 
     def _learn(self, mean: Tensor, variance: Tensor, number: int) -> None:
         """The moving averages follow the moments ``(C,)`` of ``number`` values."""
@@ -43,27 +42,38 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance * number / max(number - 1, 1), momentum)
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance ``(C,)`` over all processes."""
-    variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
-    whole = _Mean.apply(mean)
-    # From the processes' own variances and not from squares, whose difference would lose the digits of a large mean
-    return whole, _Mean.apply(variance + (mean - whole).square())
+class _Normalise(torch.autograd.Function):
+    """``(B, C, H, W)`` by the mean and the variance ``(C,)`` over all processes, and these two.
 
-
-class _Mean(torch.autograd.Function):
-    """The mean over all processes, in each of them; its gradient is the mean of theirs."""
+    The gradient is that of the sum of all processes' losses: each value has moved the moments of all.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _mean(values)
+    def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        mean, variance = torch.batch_norm_update_stats(values, None, None, 0.0)  # quicker than var_mean
+        whole = _mean(mean)
+        # From the processes' variances and not from squares, whose difference would lose the digits of a large mean
+        variance = _mean(variance + (mean - whole).square())
+        ctx.save_for_backward(values, weight, whole, (variance + eps).rsqrt())
+        ctx.mark_non_differentiable(whole, variance)
+        return functional.batch_norm(values, whole, variance, weight, bias, eps=eps), whole, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _mean(gradient)
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        values, weight, mean, inverse = ctx.saved_tensors
+        # of this process's values: the sums of gradient times normalised value, and of the gradient
+        _, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, values, weight, None, None, mean, inverse, True, 0.0, [False, True, True]
+        )
+        slope, level = _mean(torch.stack([to_weight, to_bias]) * (len(mean) / values.numel()))
+        # weight inverse (gradient - level - slope normalised), as one straight line over gradient and value
+        slope = slope * inverse
+        flat = torch.addcmul((slope * mean - level)[:, None, None], values, slope[:, None, None], value=-1)
+        return (gradient + flat).mul_((weight * inverse)[:, None, None]), to_weight, to_bias, None
 
 
 def _mean(values: Tensor) -> Tensor:
+    """The mean over all processes, in each of them."""
     total = values.clone(memory_format=torch.contiguous_format)
     distributed.all_reduce(total)
     return total / distributed.get_world_size()
