@@ -182,12 +182,16 @@ def norms(dtype: torch.dtype = torch.float32, **settings: float | None) -> tuple
     return plain, shared
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_shared_batch_norm_is_batch_norm(group, momentum: float | None) -> None:
-    plain, shared = norms(torch.float64, momentum=momentum)
+def test_shared_batch_norm_is_batch_norm(group, momentum: float | None, device: str) -> None:
+    plain, shared = (network.to(device) for network in norms(torch.float64, momentum=momentum))
     for _ in range(3):
-        images = [torch.randn(4, 5, 6, 7, dtype=torch.float64).mul_(3).add_(2).requires_grad_() for _ in range(2)]
-        images[1].data.copy_(images[0].data)
+        first = torch.randn(4, 5, 6, 7, dtype=torch.float64, device=device).mul_(3).add_(2)
+        images = [first.clone().requires_grad_() for _ in range(2)]
         for network, own in zip((plain, shared), images, strict=True):
             (network(own) ** 3).mean().backward()
         torch.testing.assert_close(images[1].grad, images[0].grad)
