@@ -79,7 +79,8 @@ class TrainConfig:
     eval_every: int = 5  # epochs
     eval_images: int = 50  # validation images looked at
     save_seconds: float = 60.0  # between writes of the resume file
-    amp: bool = False
+    amp: bool = False  # bfloat16 where it is safe
+    compile: bool = False  # the student through torch.compile
     pretrain: StageConfig = field(default_factory=lambda: StageConfig(epochs=1500, encoder_lr=1e-5))
     segment: StageConfig = field(default_factory=lambda: StageConfig(epochs=500, lr=5e-6))
     count: StageConfig = field(

@@ -26,7 +26,7 @@ from crowdseg.engine.memory import OutOfMemory, StateBefore, is_shortage, mean_r
 from crowdseg.engine.training_data import TrainingData
 from crowdseg.engine.validation import validate
 from crowdseg.engine.watcher import StageInfo, StepInfo, Validation, Watcher
-from crowdseg.errors import CrowdsegError
+from crowdseg.errors import CrowdsegError, SetupError
 from crowdseg.losses import unlabelled_weight
 from crowdseg.methods import Batch, Method, Progress, StepResult
 from crowdseg.models import Network
@@ -62,6 +62,8 @@ class Trainer:
         """Run the stages from where ``resume`` says; returns the best validation of each stage run to its end here."""
         first = stages.index(resume["stage"]) if resume else 0
         best = []
+        if self.config.compile:
+            self.method.student.compile()  # in place: the names of its weights stay
         with self._interruptible():
             for stage in stages[first:]:
                 if getattr(self.config, stage).epochs == 0:
@@ -106,6 +108,11 @@ class Trainer:
                 logs = self._step(batch, progress, optimizer)
             except OutOfMemory:
                 self._save(stage, step, optimizer)
+                raise
+            except RuntimeError as error:
+                if self.config.compile and _is_compilers(error):
+                    reason = str(error).split("\n", 1)[0]
+                    raise SetupError(f"torch.compile fails here ({reason}): pass --set compile=false.") from error
                 raise
             info = StepInfo(stage, step + 1, (step + 1) / per_epoch, config.lr * factor, self.config.batch_size, logs)
             for watcher in self.watchers:
@@ -337,3 +344,9 @@ def _step_seed(*place: int) -> int:
 
 def _rate_factor(config: StageConfig, done: float) -> float:
     return 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _is_compilers(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import BackendCompilerFailed  # more than a second to import
+
+    return isinstance(error, BackendCompilerFailed)

@@ -21,8 +21,9 @@ from crowdseg.config import TrainConfig, make_config
 from crowdseg.engine import load, train_count, train_seg
 from crowdseg.engine.loader import CropPairs, make_loader
 from crowdseg.engine.watcher import StepInfo, Watcher
-from crowdseg.errors import CrowdsegError, DataError, UsageError
+from crowdseg.errors import CrowdsegError, DataError, SetupError, UsageError
 from crowdseg.methods.xmask import XMask
+from crowdseg.models import Network
 
 SMALL = ["width=8", "crop=64", "batch_size=4", "ratio=0.5", "eval_every=1", "val_fraction=0.2"]
 SHORT = ["pretrain.epochs=2", "segment.epochs=2", "count.epochs=2"]
@@ -296,3 +297,28 @@ def test_the_loader_leaves_the_runs_random_numbers_alone() -> None:
     pairs = CropPairs(config(), 0, [], [], None, 4)
     assert list(make_loader(pairs, 3, 3)) == []
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_compiled_student_learns_what_a_plain_one_learns(crowd, tmp_path, monkeypatch) -> None:
+    """With the compiler's tracing alone: the code that it would make takes a minute."""
+    compiled, plain = tmp_path / "compiled", tmp_path / "plain"
+    calls = []
+
+    def trace(module: torch.nn.Module) -> None:
+        calls.append(module)
+        torch.nn.Module.compile(module, backend="aot_eager")
+
+    monkeypatch.setattr(Network, "compile", trace)
+    short = ["pretrain.epochs=1", "pretrain.warmup_epochs=0", "segment.epochs=0"]
+    for run, setting in ((compiled, "compile=true"), (plain, "compile=false")):
+        train_seg(crowd.data, masks=crowd.masks, config=config(*short, setting), out=run, device="cpu")
+    assert len(calls) == 1
+    one, two = weights(compiled), weights(plain)
+    assert one.keys() == two.keys()
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_compiler_a_compiled_run_says_so(crowd, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/c++"))
+    with pytest.raises(SetupError, match=r"torch.compile fails here .*compile=false"):
+        train_seg(crowd.data, masks=crowd.masks, config=config("compile=true"), out=tmp_path / "run", device="cpu")
