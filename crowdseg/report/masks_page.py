@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -19,6 +16,7 @@ from crowdseg import files
 from crowdseg.data import read_image
 from crowdseg.errors import DataError
 from crowdseg.masks.review import REASONS, DoubtfulMask, MaskReview
+from crowdseg.report.page_parts import Histogram, histogram, jpeg, template
 from crowdseg.structures import LabelMap, Sample
 
 _LONGEST = 256  # px of a crop's longer side: bounds what a person adds to the page
@@ -62,27 +60,6 @@ class Crop:
     radius: float
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar of a histogram: values from ``low`` to ``high``, their number, and the height in [0, 1]."""
-
-    low: float
-    high: float
-    number: int
-    height: float
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """The spread of one value over all people; ``unit`` follows numbers, ``number`` of them have the value."""
-
-    name: str
-    unit: str
-    bars: list[Bar]
-    median: float
-    number: int
-
-
 def write_masks_page(path: Path, review: MaskReview, progress: Tick | None = None) -> MasksPage:
     """Write the page of ``review`` to ``path``; people whose image cannot be read are left out and named.
 
@@ -91,7 +68,7 @@ def write_masks_page(path: Path, review: MaskReview, progress: Tick | None = Non
     """
     crops, failures = _crops(review, progress)
     people = [(person, crops[number]) for number, person in enumerate(review.worst) if number in crops]
-    page = _template().render(
+    page = template("masks_page.html").render(
         review=review,
         people=people,
         reasons=[reason for reason in REASONS if any(person.reason == reason for person, _ in people)],
@@ -102,14 +79,6 @@ def write_masks_page(path: Path, review: MaskReview, progress: Tick | None = Non
     )
     files.write_text(path, page)
     return MasksPage(path, len(people), failures)
-
-
-def _template() -> Template:
-    loader = PackageLoader("crowdseg.report", "")
-    settings = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return settings.get_template("masks_page.html")
 
 
 def _why(person: DoubtfulMask) -> str:
@@ -195,9 +164,7 @@ def _jpeg(crop: NDArray[np.uint8], scale: float) -> str:
     if scale > 1:
         size = (max(1, round(picture.width / scale)), max(1, round(picture.height / scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return "data:image/jpeg;base64," + jpeg(picture, _QUALITY)
 
 
 def _outline(mask: NDArray[np.bool_], scale: float) -> str:
@@ -214,22 +181,9 @@ def _histograms(review: MaskReview) -> list[Histogram]:
     full = float(np.ceil(10 * min(1.0, values["share"].max(initial=0.1))) / 10)
     areas = values["area"]
     found = [
-        _histogram("predicted IoU", "", scored, np.linspace(0, 1, _BINS + 1)),
-        _histogram("leakage", " %", 100 * leaked[: len(leaked) * bool(leaked.any())], np.linspace(0, 100, _BINS + 1)),
-        _histogram("share of the circle", " %", 100 * values["share"], np.linspace(0, 100 * full, _BINS + 1)),
-        _histogram("area (log scale)", " px", areas, np.geomspace(1, max(areas.max(initial=2), 2), _BINS + 1)),
+        histogram("predicted IoU", "", scored, np.linspace(0, 1, _BINS + 1)),
+        histogram("leakage", " %", 100 * leaked[: len(leaked) * bool(leaked.any())], np.linspace(0, 100, _BINS + 1)),
+        histogram("share of the circle", " %", 100 * values["share"], np.linspace(0, 100 * full, _BINS + 1)),
+        histogram("area (log scale)", " px", areas, np.geomspace(1, max(areas.max(initial=2), 2), _BINS + 1)),
     ]
-    return [histogram for histogram in found if histogram is not None]
-
-
-def _histogram(name: str, unit: str, values: NDArray[np.float64], edges: NDArray[np.float64]) -> Histogram | None:
-    """Values beyond the edges count in the outermost bars; None where there are no values."""
-    if not len(values):
-        return None
-    numbers, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
-    tallest = numbers.max()
-    bars = [
-        Bar(float(low), float(high), int(number), float(number / tallest))
-        for low, high, number in zip(edges[:-1], edges[1:], numbers, strict=True)
-    ]
-    return Histogram(name, unit, bars, float(np.median(values)), len(values))
+    return [each for each in found if each is not None]

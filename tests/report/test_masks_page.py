@@ -6,7 +6,6 @@ import base64
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,95 +154,14 @@ def test_a_folder_without_doubt(tmp_path):
 # ---------------------------------------------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--lang=en"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
-
-
-class Visitor:
-    """Someone who looks at the page, with mouse and keys."""
-
-    def __init__(self, browser: Any) -> None:
-        self.browser = browser
-
-    def settle(self) -> None:
-        """Waits until what was done has come to the page: Chromium hands over movements of the mouse once a frame."""
-        self.browser.execute_async_script(
-            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))"
-        )
-
-    def all(self, selector: str) -> list[Any]:
-        self.settle()
-        return self.browser.find_elements("css selector", selector)
-
-    def one(self, selector: str) -> Any:
-        self.settle()
-        return self.browser.find_element("css selector", selector)
-
-    def ask(self, script: str) -> Any:
-        self.settle()
-        return self.browser.execute_script(f"return {script}")
-
-    def keys(self, *keys: str) -> None:
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.browser).send_keys(*keys).perform()
-
-    def hover(self, element: Any) -> None:
-        from selenium.webdriver import ActionChains
-
-        # Scrolling puts the zoom away a frame later, so it comes first; and a mouse that is there already says nothing.
-        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        actions = ActionChains(self.browser)
-        actions.w3c_actions.pointer_action.move_to_location(1, 1)
-        actions.perform()
-        self.settle()
-        ActionChains(self.browser).move_to_element(element).perform()
-
-    def people(self) -> list[dict[str, str]]:
-        """The data of those shown, in the order shown."""
-        return self.ask("[...document.querySelectorAll('#people .person')].map(p => ({...p.dataset}))")
-
-    def choose(self, name: str, text: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.one(f"#{name}")).select_by_visible_text(text)
-
-    def screen(self, width: int, height: int, *, phone: bool = False, dark: bool = False) -> None:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-
-
-@pytest.fixture
-def visit(browser: Any, page: Path) -> Iterator[Callable[..., Visitor]]:
-    """Opens the page; afterwards nothing may have gone wrong in it."""
-
-    def visit(path: Path = page, **screen: Any) -> Visitor:
-        visitor = Visitor(browser)
-        visitor.screen(**{"width": 1200, "height": 800, **screen})
-        browser.get(path.as_uri())
-        return visitor
-
-    yield visit
-    assert browser.get_log("browser") == []
+def people_of(visitor: Any) -> list[dict[str, str]]:
+    """The data of those shown, in the order shown."""
+    return visitor.ask("[...document.querySelectorAll('#people .person')].map(p => ({...p.dataset}))")
 
 
 def test_the_worst_are_first_and_every_picture_is_there(visit):
     visitor = visit()
-    people = visitor.people()
+    people = people_of(visitor)
     assert len(people) == SHOWN and [int(person["rank"]) for person in people] == list(range(SHOWN))
     assert people[0]["reason"] == "fallback" and people[-1]["reason"] != "fallback"
     assert visitor.one("#shown").text == f"{SHOWN} people"
@@ -272,40 +190,40 @@ def test_histograms_have_a_bar_for_everyone(visit, folder):
 
 def test_filters_by_source_reason_and_image(visit):
     visitor = visit()
-    everyone = visitor.people()
+    everyone = people_of(visitor)
     for box in visitor.all("input[name=source]"):
         if box.get_attribute("value") != "disc":
             box.click()
-    discs = visitor.people()
+    discs = people_of(visitor)
     assert discs == [person for person in everyone if person["source"] == "disc"] and discs
     assert visitor.one("#shown").text == f"{len(discs)} of {SHOWN} people"
     for box in visitor.all("input[name=source]"):
         if not box.is_selected():
             box.click()
     visitor.choose("reason", "leakage")
-    assert visitor.people() == [person for person in everyone if person["reason"] == "leakage"]
+    assert people_of(visitor) == [person for person in everyone if person["reason"] == "leakage"]
     visitor.choose("reason", "any")
     name = everyone[4]["image"].split("/")[-1]
     visitor.one("#image").send_keys(name.lower())
-    assert visitor.people() == [person for person in everyone if name in person["image"]]
+    assert people_of(visitor) == [person for person in everyone if name in person["image"]]
     visitor.one("#image").send_keys(" of nowhere")
-    assert visitor.people() == [] and visitor.one("#shown").text == f"0 of {SHOWN} people"
+    assert people_of(visitor) == [] and visitor.one("#shown").text == f"0 of {SHOWN} people"
 
 
 def test_orders(visit):
     visitor = visit()
     visitor.choose("order", "lowest score")
-    scores = [float(person["score"] or 2) for person in visitor.people()]
+    scores = [float(person["score"] or 2) for person in people_of(visitor)]
     assert scores == sorted(scores) and scores[0] < 1
     visitor.choose("order", "highest leakage")
-    leakage = [float(person["leakage"]) for person in visitor.people()]
+    leakage = [float(person["leakage"]) for person in people_of(visitor)]
     assert leakage == sorted(leakage, reverse=True)
     visitor.choose("order", "smallest in the circle")
-    share = [float(person["share"]) for person in visitor.people()]
+    share = [float(person["share"]) for person in people_of(visitor)]
     assert share == sorted(share)
     visitor.choose("order", "by image")
-    places = [(int(re.findall(r"\d+", person["image"])[-1]), int(person["index"])) for person in visitor.people()]
-    groups = [[place for place, person in zip(places, visitor.people(), strict=True) if split in person["image"]]
+    places = [(int(re.findall(r"\d+", person["image"])[-1]), int(person["index"])) for person in people_of(visitor)]
+    groups = [[place for place, person in zip(places, people_of(visitor), strict=True) if split in person["image"]]
               for split in ("test_data", "train_data")]  # fmt: skip
     assert places == [*sorted(groups[0]), *sorted(groups[1])]
 
@@ -316,15 +234,15 @@ def test_of_many_people_some_are_shown_and_more_on_demand(visit, folder, tmp_pat
     review = review_masks(folder, most=30)
     path = write_masks_page(tmp_path / "many.html", replace(review, worst=review.worst * 20)).path
     visitor = visit(path=path)
-    assert len(visitor.people()) == 240 and visitor.one("#shown").text == "600 people"
+    assert len(people_of(visitor)) == 240 and visitor.one("#shown").text == "600 people"
     visitor.one("#more").click()
-    assert [int(person["rank"]) for person in visitor.people()] == list(range(480))
+    assert [int(person["rank"]) for person in people_of(visitor)] == list(range(480))
     visitor.ask("document.querySelector('#people li:last-child .person').focus()")
     visitor.keys(Keys.ARROW_RIGHT)
-    assert visitor.ask("document.activeElement.dataset.rank") == "480" and len(visitor.people()) == 600
+    assert visitor.ask("document.activeElement.dataset.rank") == "480" and len(people_of(visitor)) == 600
     assert not visitor.one("#more").is_displayed()
     visitor.one("#image").send_keys("img")
-    assert len(visitor.people()) == 240  # from the top again
+    assert len(people_of(visitor)) == 240  # from the top again
 
 
 def test_turning_pages_beyond_those_shown(visit, folder, tmp_path):
@@ -355,7 +273,7 @@ def test_hovering_zooms_beside_the_person_within_the_window(visit):
 
 def test_a_click_shows_one_large_and_turns_pages(visit):
     visitor = visit()
-    people = visitor.people()
+    people = people_of(visitor)
     visitor.all(".person")[0].click()
     assert visitor.one("dialog").is_displayed() and people[0]["image"] in visitor.one("#figures").text
     assert not visitor.one("#previous").is_enabled()
@@ -385,29 +303,19 @@ def test_everything_by_keyboard(visit):
     visitor.keys("o")
     assert not visitor.one(".person .mask").is_displayed() and not visitor.one("#outlines").is_selected()
     visitor.keys("/", "no such image o")
-    assert visitor.people() == [] and not visitor.one("#outlines").is_selected()
-
-
-def contrast(first: str, second: str) -> float:
-    """WCAG's ratio of two colours given as ``rgb(r, g, b)``."""
-    bright = []
-    for colour in (first, second):
-        channels = np.array(re.findall(r"[\d.]+", colour)[:3], float) / 255
-        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-        bright.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
-    return max(bright) / min(bright)
+    assert people_of(visitor) == [] and not visitor.one("#outlines").is_selected()
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_legible_in_the_light_and_in_the_dark(visit, dark):
     visitor = visit(dark=dark)
     ground = visitor.one("body").value_of_css_property("background-color")
-    assert contrast(ground, "rgb(0, 0, 0)" if dark else "rgb(255, 255, 255)") < 1.3
+    assert visitor.contrast(ground, "rgb(0, 0, 0)" if dark else "rgb(255, 255, 255)") < 1.3
     for selector in ("h1", ".quiet", "nav label", ".ends", "#shown"):
-        assert contrast(ground, visitor.one(selector).value_of_css_property("color")) >= 4.5, selector
+        assert visitor.contrast(ground, visitor.one(selector).value_of_css_property("color")) >= 4.5, selector
     card = visitor.one(".person").value_of_css_property("background-color")
     for selector in (".person b", ".person span"):
-        assert contrast(card, visitor.one(selector).value_of_css_property("color")) >= 4.5, selector
+        assert visitor.contrast(card, visitor.one(selector).value_of_css_property("color")) >= 4.5, selector
 
 
 def test_on_a_phone(visit):
