@@ -35,3 +35,18 @@ def test_a_label_map_comes_back(number):
     masks = rle.from_label_map(labels, number)
     assert rle.area(masks).tolist() == np.bincount(labels.ravel(), minlength=number + 1)[1:].tolist()
     np.testing.assert_array_equal(rle.to_label_map(masks, SIZE), labels)
+
+
+@pytest.mark.parametrize("number", [0, 1, 30, 300])
+def test_runs_are_those_of_the_masks(number):
+    generator = np.random.default_rng(number)
+    masks = [*rectangles(number), *(generator.random(SIZE) < share for share in (0.02, 0.5)), np.ones(SIZE, bool)]
+    owner, start, end = rle.runs([rle.from_mask(mask) for mask in masks])
+    drawn = np.zeros((len(masks), SIZE[0] * SIZE[1]), bool)
+    for n, a, b in zip(owner, start, end, strict=True):
+        assert a < b and not drawn[n, a : b + 1].any()  # whole runs: nothing of the mask follows them at once
+        drawn[n, a:b] = True
+    np.testing.assert_array_equal(drawn, [mask.ravel(order="F") for mask in masks])
+    assert sorted(zip(owner.tolist(), start.tolist(), strict=True)) == list(
+        zip(owner.tolist(), start.tolist(), strict=True)
+    )
