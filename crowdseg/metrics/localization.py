@@ -47,22 +47,30 @@ class Localization:
 
 
 def match_points(predicted: Points, true: Points, sigma: float | np.ndarray) -> Matches:
-    """The largest one-to-one matching in which each pair lies at most ``sigma`` apart.
+    """How large the matching of :func:`partners` is."""
+    partner = partners(predicted, true, sigma)
+    return Matches(int((partner >= 0).sum()), len(predicted), len(true))
+
+
+def partners(predicted: Points, true: Points, sigma: float | np.ndarray) -> np.ndarray:
+    """Who found whom in the largest one-to-one matching in which each pair lies at most ``sigma`` apart.
 
     Args:
         predicted: ``(N, 2)`` points (x, y) in pixels.
         true: ``(M, 2)`` points.
         sigma: pixels, one for all or ``(M,)`` one per true point.
+
+    Returns:
+        ``(M,)`` the index of each true point's partner, -1 where it has none.
     """
     predicted, true = np.asarray(predicted, float).reshape(-1, 2), np.asarray(true, float).reshape(-1, 2)
     if not len(predicted) or not len(true):
-        return Matches(0, len(predicted), len(true))
+        return np.full(len(true), -1)
     sigma = np.broadcast_to(np.asarray(sigma, float), len(true))
     near = cKDTree(predicted).query_ball_point(true, sigma)
     rows = np.repeat(np.arange(len(true)), [len(found) for found in near])
     columns = np.concatenate(near).astype(np.int64)
-    partner = maximum_matching(rows, columns, (len(true), len(predicted)))
-    return Matches(int((partner >= 0).sum()), len(predicted), len(true))
+    return maximum_matching(rows, columns, (len(true), len(predicted)))
 
 
 def pixel_sigmas() -> dict[str, float | np.ndarray]:
