@@ -26,7 +26,7 @@ def demo(
     from crowdseg.engine.predicting import predict_images
     from crowdseg.report import console
     from crowdseg.report.demo import demo_table
-    from crowdseg.report.prediction import PredictionWriter
+    from crowdseg.report.prediction import Outputs, PredictionWriter
     from crowdseg.report.training import shown
 
     def say(step: str) -> None:
@@ -36,7 +36,8 @@ def demo(
     say(STEPS[-1])
     images = find_images([str(out / "data" / "part_A" / "test_data" / "images")])
     folder = out / "predictions"
-    with PredictionWriter.open(folder, save_masks=True, overlays=True, info={"run": str(result.run)}) as writer:
+    outputs = Outputs(label_maps=True)
+    with PredictionWriter.open(folder, images, outputs, overwrite=True, info={"run": str(result.run)}) as writer:
         predict_images(load(result.run), images, writer.add)
     console.out.print(demo_table(result))
     overlays = sorted((folder / "overlays").iterdir())

@@ -23,8 +23,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES",
-            help="Images, folders of images or patterns in quotes; after them, if not the newest under ./runs, a run's "
-            "folder.",
+            help="Images, folders of images, patterns in quotes, or - for a list on stdin; after them, if not the "
+            "newest under ./runs, a run's folder.",
             show_default=False,
         ),
     ],
@@ -35,19 +35,21 @@ def predict(
     count_only: Annotated[bool, typer.Option("--count-only", help="No masks: counts and points, faster.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this are reported.")] = 0.5,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do all anew, also what is done already.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Count and segment the people in images.
 
-    Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) and overlays.
+    Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) and overlays. Images
+    that are done already, with these weights and settings, are not done again.
     """
     from crowdseg.engine import load
     from crowdseg.engine.image_files import find_images
-    from crowdseg.engine.predicting import predict_images
+    from crowdseg.engine.predicting import PredictedImages, predict_images
     from crowdseg.errors import UsageError
     from crowdseg.report.console import err
-    from crowdseg.report.prediction import PredictionWriter
+    from crowdseg.report.prediction import Outputs, PredictionWriter
 
     if count_only and save_masks:
         raise UsageError("--count-only draws no masks: leave it out, or leave out --save-masks.")
@@ -58,10 +60,16 @@ def predict(
         raise UsageError(f"The weights of {model.run} draw no masks: leave out --save-masks.")
     folder = out or Path("runs/predict") / _name(sources)
     options = {} if tile is None else {"tile": tile}
+    outputs = Outputs(label_maps=save_masks, overlays=overlays)
     info = {"model": model.name, "run": str(model.run), "min_score": min_score}
-    with PredictionWriter.open(folder, save_masks=save_masks, overlays=overlays, info=info) as writer:
-        result = predict_images(model, images, writer.add, min_score=min_score, masks=not count_only, **options)
+    settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
+    with PredictionWriter.open(folder, images, outputs, settings=settings, overwrite=overwrite, info=info) as writer:
+        new = predict_images(model, writer.todo, writer.add, min_score=min_score, masks=not count_only, **options)
+        broken = [*writer.again(writer.undrawn, writer.add), *new.broken]
+    result = PredictedImages(writer.counts(), broken)
     _print(result, as_json)
+    if kept := len(writer.done) + len(writer.undrawn):
+        err.print(f"{kept} of {len(images)} images were done before; --overwrite does them anew", highlight=False)
     err.print(f"{model.name}: written to {folder}", highlight=False, markup=False)
     _report_broken(result)
 
@@ -74,9 +82,19 @@ def _sort_out(sources: list[str], run: Path | None) -> tuple[list[str], Path | N
     return sources, run
 
 
+def _fingerprint(run: Path) -> dict[str, str]:
+    """What results depend on besides the image and the options."""
+    from crowdseg import __version__, files
+
+    names = ("weights.safetensors", "config.yaml")
+    return {"version": __version__, **{name: files.sha256(run / name) for name in names}}
+
+
 def _name(sources: list[str]) -> str:
     """For the output folder: that of the image, else of the first folder, or the folder around files or a pattern."""
     first = Path(sources[0])
+    if sources[0] == "-":
+        return "stdin"
     if first.is_file() and len(sources) == 1:
         return first.stem
     folder = first if first.is_dir() else first.parent

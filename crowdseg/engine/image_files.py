@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 from crowdseg.data import IMAGE_SUFFIXES
 from crowdseg.data.base import natural
 from crowdseg.errors import UsageError
+
+STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,20 @@ class NamedImage:
 
 
 def find_images(sources: Iterable[str | Path]) -> list[NamedImage]:
-    """The images of files, folders (searched with their subfolders) and patterns such as ``photos/*.jpg``.
+    """The images of files, folders (searched with their subfolders), patterns such as ``photos/*.jpg``, and of ``-``.
+
+    ``-`` stands for the paths that stdin lists, one a line, or ended by zero bytes as ``find -print0`` does. Of such a
+    list a file that is not there is an image like any other, so that it does not stop the rest.
 
     Returns:
         Each file once, in natural order of the names (``IMG_2`` before ``IMG_10``).
 
     Raises:
-        UsageError: a source is not there or holds no images.
+        UsageError: a source is a URL, is not there or holds no images.
     """
     found: dict[Path, None] = {}
     for source in sources:
-        paths = list(_images_of(str(source)))
+        paths = list(_listed() if str(source) == STDIN else _images_of(str(source)))
         if not paths:
             raise UsageError(f"{source} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}).")
         found |= dict.fromkeys(path.absolute() for path in paths)
@@ -41,7 +48,22 @@ def find_images(sources: Iterable[str | Path]) -> list[NamedImage]:
     return sorted(named, key=lambda image: natural(image.name))
 
 
+def _listed() -> Iterator[Path]:
+    text = os.fsdecode(sys.stdin.buffer.read())  # as file names are, whatever their encoding
+    paths = [line for line in (text.split("\0") if "\0" in text else text.splitlines()) if line.strip()]
+    if not paths:
+        raise UsageError("- takes a list of images from stdin, and it is empty. Pipe one in, such as that of find.")
+    for path in paths:
+        yield from [Path(path)] if not os.path.lexists(path) and not _is_url(path) else _images_of(path)
+
+
+def _is_url(source: str) -> bool:
+    return re.match(r"[a-z][a-z0-9+.-]+://", source, re.IGNORECASE) is not None
+
+
 def _images_of(source: str) -> Iterator[Path]:
+    if _is_url(source):
+        raise UsageError(f"{source} is a URL, and crowdseg reads files alone. Download it and name the file.")
     path = Path(source)
     if path.is_file():
         yield path

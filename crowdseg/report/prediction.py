@@ -2,121 +2,248 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from crowdseg import __version__, files, rle
+from crowdseg import files, rle
+from crowdseg.data import read_image
+from crowdseg.engine.image_files import NamedImage
 from crowdseg.engine.predicting import PredictedImages
-from crowdseg.structures import Prediction
+from crowdseg.errors import DataError
+from crowdseg.report.console import progress
+from crowdseg.report.formats import FORMATS, Entry, image_ids, show_count, write_counts
+from crowdseg.report.journal import Journal
+from crowdseg.structures import RLE, Prediction
 
-CATEGORY = {"id": 1, "name": "person", "supercategory": "person"}
+JOURNAL = "people.jsonl"
+_PICTURES = {"label_map": ("masks", ".png"), "overlay": ("overlays", ".jpg")}  # folder and extension
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written beside ``counts.csv`` and ``people.jsonl``.
+
+    Attributes:
+        formats: keys of :data:`crowdseg.report.formats.FORMATS`.
+        label_maps: ``masks/NAME.png``, n + 1 the n-th person of the image.
+        overlays: pictures of the masks and points over the image, ``overlays/NAME.jpg``.
+    """
+
+    formats: tuple[str, ...] = ("coco",)
+    label_maps: bool = False
+    overlays: bool = True
+
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What is made image by image, and so must be there for an image to be done."""
+        return {"label_map": self.label_maps, "overlay": self.overlays}
 
 
 class PredictionWriter:
-    """Writes predictions into a folder as they come; made by :meth:`open`."""
+    """Writes predictions into a folder as they come; made by :meth:`open`. Never more than one image is in memory.
 
-    def __init__(self, folder: Path, counts: TextIO, document: TextIO, save_masks: bool, overlays: bool) -> None:
-        self.folder, self._save_masks, self._overlays = folder, save_masks, overlays
-        self._counts, self._document = csv.writer(counts), document
-        self._images: list[dict[str, Any]] = []
-        self._people = 0
-        self._stems: set[str] = set()
+    Attributes:
+        done: images whose files are there already, of the same file, weights and settings.
+        undrawn: images that were predicted so, but whose pictures are not those wanted.
+        todo: the others.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        images: Sequence[NamedImage],
+        outputs: Outputs,
+        settings: dict[str, Any],
+        info: dict[str, Any],
+    ) -> None:
+        self.folder, self._outputs, self._info = folder, outputs, info
+        self._images = {str(image.path): image for image in images}
+        self._stems = dict(zip(self._images, _stems([image.name for image in images]), strict=True))
+        # Asked before anything is read, so that a file that changes meanwhile is done anew the next time.
+        self._identities = {path: _identity(image.path, settings) for path, image in self._images.items()}
+        self._journal = Journal(folder / JOURNAL)
+        finished = self._finished()
+        drawn = {path for path, head in finished.items() if self._drawn(path, head)}
+        self.done = [image for path, image in self._images.items() if path in drawn]
+        self.undrawn = [image for path, image in self._images.items() if path in finished and path not in drawn]
+        self.todo = [image for path, image in self._images.items() if path not in finished]
 
     @classmethod
     @contextmanager
     def open(
         cls,
         folder: Path,
+        images: Sequence[NamedImage],
+        outputs: Outputs | None = None,
         *,
-        save_masks: bool = False,
-        overlays: bool = True,
+        settings: dict[str, Any] | None = None,
+        overwrite: bool = False,
         info: dict[str, Any] | None = None,
     ) -> Iterator[PredictionWriter]:
-        """A writer into ``folder``, which is made if needed. Never more than one image is in memory.
+        """A writer of these images into ``folder``, which is made if needed.
 
-        ``counts.csv`` and ``predictions.json`` (a COCO file; its ``annotations`` are COCO results with RLE, score and
-        the person's point) take their places when the block ends without an error.
+        When the block ends, or is interrupted, ``counts.csv`` and the formats are written of all that is done.
 
         Args:
-            save_masks: write label maps to ``masks/`` as PNG, n + 1 the n-th person of the image.
-            overlays: write pictures of the masks and points over the image to ``overlays/``.
+            settings: what results depend on besides the image; those of other settings are not kept.
+            overwrite: keep nothing of what is there.
             info: what ``predictions.json`` tells of the model.
         """
-        folder = Path(folder)
-        with (
-            files.atomic(folder / "counts.csv") as counts_file,
-            files.atomic(folder / "predictions.json") as document_file,
-            counts_file.open("w", newline="", encoding="utf-8") as counts,
-            document_file.open("w", encoding="utf-8") as document,
-        ):
-            writer = cls(folder, counts, document, save_masks, overlays)
-            writer._begin({"description": "Predictions of crowdseg", "version": __version__, **(info or {})})
+        if overwrite:
+            files.remove(Path(folder) / JOURNAL)
+        writer = cls(Path(folder), images, outputs or Outputs(), settings or {}, info or {})
+        try:
             yield writer
-            writer._end()
+            writer._compose()
+            writer._journal.keep(writer._finished())
+        except KeyboardInterrupt:
+            if writer._finished():
+                writer._compose()
+            raise
+        finally:
+            writer._journal.close()
 
     def add(self, prediction: Prediction, image: NDArray[np.uint8]) -> None:
-        """Write one image ``(H, W, 3)`` with its prediction; ``prediction.key`` is its name with extension."""
-        assert prediction.key is not None
-        height, width = prediction.size
-        count: float = len(prediction.points) if prediction.total is None else float(prediction.total)
-        record = {"id": len(self._images) + 1, "file_name": prediction.key, "height": height, "width": width}
-        self._images.append({**record, "count": count})
-        self._counts.writerow([prediction.key, show_count(count)])
-        self._add_people(prediction, len(self._images))
-        stem = self._stem(prediction.key)
+        """Write one image ``(H, W, 3)`` with its prediction; ``prediction.image`` is its file."""
+        path, (height, width) = str(prediction.image), prediction.size
+        masks = prediction.masks() if prediction.has_masks else None
+        self._draw(prediction, image, path)
+        shown = {"image": self._images[path].name, "height": height, "width": width, "count": _count(prediction)}
+        head = {**shown, "masks": masks is not None, **self._identities[path], **self._outputs.pictures}
+        self._journal.append(head, _people(prediction, masks))
+
+    def again(
+        self, images: Sequence[NamedImage], receive: Callable[[Prediction, NDArray[np.uint8]], None]
+    ) -> list[tuple[str, str]]:
+        """Hand on images that are ``done`` or ``undrawn`` with what was predicted, without a network.
+
+        Returns:
+            (name, what is wrong) of images that cannot be read any more.
+        """
+        broken = []
+        with progress() as bar:
+            for image in bar.track(images, description="Drawing"):
+                try:
+                    pixels = read_image(image.path)
+                except DataError as error:
+                    broken.append((image.name, str(error)))
+                else:
+                    receive(self.stored(image), pixels)
+        return broken
+
+    def stored(self, image: NamedImage) -> Prediction:
+        """The prediction of an image that is ``done`` or ``undrawn``, its points to a thousandth of a pixel."""
+        record = self._journal.record(str(image.path))
+        size, people = (record["height"], record["width"]), record["people"]
+        return Prediction(
+            size,
+            np.array([person["point"] for person in people], np.float64).reshape(-1, 2),
+            np.array([person["score"] for person in people], np.float32),
+            rles=[rle.from_coco(person["segmentation"], size) for person in people] if record["masks"] else None,
+            key=image.name,
+            image=image.path,
+            total=None if record["count"] == len(people) else record["count"],
+        )
+
+    def counts(self) -> list[tuple[str, float]]:
+        """(name, count) of every image that is finished, in the order of the images."""
+        return [(self._images[path].name, head["count"]) for path, head in self._finished().items()]
+
+    def _finished(self) -> dict[str, dict[str, Any]]:
+        """Path -> line, without its people, of this image file and these settings."""
+        heads = {path: self._journal.head(path) for path in self._images}
+        return {
+            path: head
+            for path, head in heads.items()
+            if head is not None and self._identities[path].items() <= head.items()
+        }
+
+    def _drawn(self, path: str, head: dict[str, Any]) -> bool:
+        """Whether the pictures that are wanted were made, and are still there."""
+        wanted = {name: value for name, value in self._outputs.pictures.items() if value}
+        return wanted.items() <= head.items() and all(self._picture(name, path).is_file() for name in wanted)
+
+    def _picture(self, name: str, path: str) -> Path:
+        folder, extension = _PICTURES[name]
+        return self.folder / folder / f"{self._stems[path]}{extension}"
+
+    def _draw(self, prediction: Prediction, image: NDArray[np.uint8], path: str) -> None:
         labels = prediction.labels
         if labels is None and prediction.rles is not None:
             labels = rle.to_label_map(prediction.rles, prediction.size)
-        if self._save_masks and labels is not None:
-            files.write_label_map(self.folder / "masks" / f"{stem}.png", labels)
-        if self._overlays:
+        if self._outputs.label_maps and labels is not None:
+            files.write_label_map(self._picture("label_map", path), labels)
+        if self._outputs.overlays:
             from crowdseg.report.overlay import draw_overlay
 
-            picture = draw_overlay(image, labels, prediction.points)
-            files.write_picture(self.folder / "overlays" / f"{stem}.jpg", picture)
+            files.write_picture(self._picture("overlay", path), draw_overlay(image, labels, prediction.points))
 
-    def _begin(self, info: dict[str, Any]) -> None:
-        self._counts.writerow(["image", "count"])
-        self._document.write(
-            f'{{"info": {json.dumps(info)},\n"categories": {json.dumps([CATEGORY])},\n"annotations": ['
-        )
+    def _compose(self) -> None:
+        """``counts.csv`` and the formats, of what is finished."""
+        paths = list(self._finished())
+        names = [self._images[path].name for path in paths]
+        with ExitStack() as stack:
+            opened = [FORMATS[name](self.folder, self._info) for name in self._outputs.formats]
+            adds = [stack.enter_context(each) for each in (write_counts(self.folder), *opened)]
+            for path, number in zip(paths, image_ids(names), strict=True):
+                entry = self._entry(path, number)
+                for add in adds:
+                    add(entry)
 
-    def _end(self) -> None:
-        images = ",\n".join(map(json.dumps, self._images))
-        self._document.write(f'\n],\n"images": [\n{images}\n]}}\n')
+    def _entry(self, path: str, number: int) -> Entry:
+        record = self._journal.record(path)
+        size = record["height"], record["width"]
+        return Entry(number, self._images[path].name, self._stems[path], *size, record["count"], record["people"])
 
-    def _add_people(self, prediction: Prediction, image_id: int) -> None:
-        masks = prediction.masks() if prediction.has_masks else None
-        boxes, areas = (None, None) if masks is None else (rle.boxes(masks), rle.area(masks))
-        for index, ((x, y), score) in enumerate(zip(prediction.points, prediction.scores, strict=True)):
-            record: dict[str, Any] = {"id": self._people + 1, "image_id": image_id, "category_id": CATEGORY["id"]}
-            record |= {"score": float(f"{score:.9g}"), "point": [round(float(x), 3), round(float(y), 3)]}
-            if masks is not None and boxes is not None and areas is not None:
-                x0, y0, x1, y1 = boxes[index].tolist()
-                record |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(areas[index]), "iscrowd": 0}
-                record["segmentation"] = rle.to_json(masks[index])
-            self._document.write(f"{',' if self._people else ''}\n{json.dumps(record)}")
-            self._people += 1
 
-    def _stem(self, name: str) -> str:
-        """The name without its extension; with it where another image has taken that (``a.jpg`` beside ``a.png``)."""
+def _identity(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What an image's result depends on; of a file that is not there, what no line has."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    try:
+        state = path.stat()
+    except OSError:
+        return {"path": str(path), "bytes": None, "mtime_ns": None, "settings": digest}
+    return {"path": str(path), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns, "settings": digest}
+
+
+def _stems(names: list[str]) -> list[str]:
+    """Names without extension; with it where another image has taken that (``a.jpg`` beside ``a.png``)."""
+    taken: dict[str, None] = {}
+    for name in names:
         stem = PurePosixPath(name).with_suffix("").as_posix()
-        stem = name if stem in self._stems else stem
-        self._stems.add(stem)
-        return stem
+        taken[name if stem in taken else stem] = None
+    return list(taken)
 
 
-def show_count(count: float) -> str:
-    """A count without needless decimals."""
-    return str(int(count)) if float(count).is_integer() else f"{count:.2f}"
+def _count(prediction: Prediction) -> float:
+    return len(prediction.points) if prediction.total is None else float(prediction.total)
+
+
+def _people(prediction: Prediction, masks: list[RLE] | None) -> list[dict[str, Any]]:
+    """Each person as COCO tells of one, but for the ids."""
+    people: list[dict[str, Any]] = [
+        {"score": float(f"{score:.9g}"), "point": [round(float(x), 3), round(float(y), 3)]}
+        for (x, y), score in zip(prediction.points, prediction.scores, strict=True)
+    ]
+    if masks is not None:
+        corners, areas = rle.boxes(masks), rle.area(masks)
+        for person, mask, (x0, y0, x1, y1), area in zip(people, masks, corners.tolist(), areas.tolist(), strict=True):
+            person |= {
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": area,
+                "iscrowd": 0,
+                "segmentation": rle.to_json(mask),
+            }
+    return people
 
 
 def table(result: PredictedImages) -> Table:

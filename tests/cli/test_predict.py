@@ -40,9 +40,15 @@ class FakeModel:
 def model(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     loaded = []
-    monkeypatch.setattr(
-        crowdseg.engine, "load", lambda run=None, device="auto": loaded.append(FakeModel(run)) or loaded[-1]
-    )
+
+    def load(run=None, device="auto"):
+        loaded.append(FakeModel(run))
+        for name in ("weights.safetensors", "config.yaml"):
+            if not (loaded[-1].run / name).is_file():
+                files.write_text(loaded[-1].run / name, "something")
+        return loaded[-1]
+
+    monkeypatch.setattr(crowdseg.engine, "load", load)
     return loaded
 
 
@@ -78,7 +84,9 @@ def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
         labels = files.read_label_map(folder / "masks" / f"{name}.png")
         assert (labels.shape, labels.sum()) == ((20, 30), 16)
         assert Image.open(folder / "overlays" / f"{name}.jpg").size == (480, 320)  # small ones are enlarged
-    assert {path.name for path in folder.iterdir()} == {"counts.csv", "predictions.json", "masks", "overlays"}
+    assert {path.name for path in folder.iterdir()} == {
+        "counts.csv", "people.jsonl", "predictions.json", "masks", "overlays",
+    }  # fmt: skip
 
 
 def test_predictions_are_a_coco_file_and_its_annotations_are_results(capsys, monkeypatch, model, photos):
@@ -153,6 +161,8 @@ def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(ca
         (["nowhere"], "nowhere is not there"),
         (["empty"], "empty holds no images"),
         (["empty/*.jpg"], "empty/*.jpg holds no images"),
+        (["https://example.org/a.jpg"], "https://example.org/a.jpg is a URL, and crowdseg reads files alone"),
+        (["s3://bucket/a.jpg"], "s3://bucket/a.jpg is a URL"),
         (["photos", "--count-only", "--save-masks"], "--count-only draws no masks"),
     ],
 )
@@ -175,6 +185,123 @@ def test_nothing_is_left_half_written(capsys, monkeypatch, model, photos):
     monkeypatch.setattr(FakeModel, "predict", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, _ = run(capsys, monkeypatch, "predict", photos, "--no-overlays")
     assert code == 130 and list(Path("runs/predict/photos").iterdir()) == []
+
+
+OUTPUTS = ("counts.csv", "predictions.json", "people.jsonl")
+
+
+def contents(folder="runs/predict/photos") -> dict[str, bytes]:
+    """Every file that was written, by its name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def stop_at(monkeypatch, number: int) -> None:
+    """Ctrl-C at the number-th image, the last time that the model is asked."""
+    original, asked = FakeModel.predict, []
+
+    def predict(self, *arguments, **options):
+        asked.append(1)
+        if len(asked) == number:
+            monkeypatch.setattr(FakeModel, "predict", original)
+            raise KeyboardInterrupt
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(FakeModel, "predict", predict)
+
+
+def test_stopped_keeps_what_is_finished_and_goes_on_to_the_same_files(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "whole")
+    stop_at(monkeypatch, 3)
+    code, out, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "stopped")
+    assert code == 130 and out == "" and "run the same command again" in err
+    stopped = json.loads(Path("stopped/predictions.json").read_text())
+    assert [image["file_name"] for image in stopped["images"]] == ["A day/IMG_1.jpg", "IMG_2.jpg"]
+    assert Path("stopped/counts.csv").read_text() == "image,count\nA day/IMG_1.jpg,1\nIMG_2.jpg,1\n"
+    code, out, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "stopped")
+    assert code == 0 and "2 of 3 images were done before" in err and out.count("\n") == 3
+    assert len(model[-1].asked) == 1 and contents("stopped") == contents("whole")
+
+
+def test_killed_in_the_middle_of_a_line(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos)
+    whole, journal = contents(), Path("runs/predict/photos/people.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-40])
+    code, _, _ = run(capsys, monkeypatch, "predict", photos)
+    assert code == 0 and len(model[-1].asked) == 1 and contents() == whole
+
+
+def test_what_is_done_is_not_done_again(capsys, monkeypatch, model, photos):
+    _, first, err = run(capsys, monkeypatch, "predict", photos)
+    assert "before" not in err
+    whole = contents()
+    _, again, err = run(capsys, monkeypatch, "predict", photos)
+    assert again == first and "3 of 3 images were done before" in err
+    assert model[-1].asked == [] and contents() == whole
+    _, _, err = run(capsys, monkeypatch, "predict", photos, "--overwrite")
+    assert len(model[-1].asked) == 3 and "before" not in err and contents() == whole
+
+
+@pytest.mark.parametrize("change", ["score", "masks", "weights", "config", "image"])
+def test_what_has_changed_is_done_again(capsys, monkeypatch, model, photos, change):
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    options = {"score": ["--min-score", "0.1"], "masks": ["--count-only"]}.get(change, [])
+    for name, file in (("weights", "weights.safetensors"), ("config", "config.yaml")):
+        if change == name:
+            (model[-1].run / file).write_text("another")
+    if change == "image":
+        Image.fromarray(np.zeros((20, 31, 3), np.uint8)).save(photos / "IMG_2.jpg")
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays", *options)
+    assert len(model[-1].asked) == (1 if change == "image" else 3)
+    assert Path("runs/predict/photos/people.jsonl").read_text().count("\n") == 3
+    images = {image["file_name"]: image for image in COCO("runs/predict/photos/predictions.json").dataset["images"]}
+    assert images["IMG_2.jpg"]["width"] == (31 if change == "image" else 30)
+
+
+def test_pictures_that_are_missing_are_drawn_of_what_was_found(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "whole")
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--out", "there")
+    code, _, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "there")
+    assert code == 0 and "3 of 3 images were done before" in err and model[-1].asked == []
+    assert contents("there") == contents("whole")
+    Path("there/masks/IMG_2.png").unlink()
+    run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "there")
+    assert model[-1].asked == [] and contents("there") == contents("whole")
+
+
+def test_images_that_are_gone_leave_the_files(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    (photos / "IMG_2.jpg").unlink()
+    _, out, _ = run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    assert out == "A day/IMG_1.jpg\t1\nIMG_10.png\t1\n" and model[-1].asked == []
+    for name in OUTPUTS:
+        assert "IMG_2" not in (Path("runs/predict/photos") / name).read_text()
+
+
+def test_a_file_of_something_else_is_not_written_over(capsys, monkeypatch, model, photos):
+    files.write_text(Path("there/people.jsonl"), "my own people\n")
+    code, _, err = run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    assert code == 1 and "there/people.jsonl is not a record of predictions" in err
+    assert Path("there/people.jsonl").read_text() == "my own people\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_list_on_stdin(capsys, monkeypatch, model, photos, end):
+    listed = [str(photos / "IMG_2.jpg"), str(photos / "A day"), str(photos / "IMG_99.jpg")]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(end.join([*listed, ""]).encode())))
+    code, out, err = run(capsys, monkeypatch, "predict", "-", "--no-overlays")
+    assert code == 3 and out == "A day/IMG_1.jpg\t1\nIMG_2.jpg\t1\n"
+    assert "1 of 3 images could not be read" in err and "IMG_99.jpg is not there" in err
+    assert Path("runs/predict/stdin/counts.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [("", "- takes a list of images from stdin, and it is empty"), ("https://a.b/c.jpg\n", "is a URL")],
+)
+def test_lists_that_make_no_sense(capsys, monkeypatch, model, listed, message):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
+    code, out, err = run(capsys, monkeypatch, "predict", "-")
+    assert code == 2 and message in err and out == ""
 
 
 def test_table_for_people():

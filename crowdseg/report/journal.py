@@ -1,0 +1,95 @@
+"""``people.jsonl``: what was found in each image, a line as soon as it is known. The other files are made of it.
+
+A line is written when all else of its image is, and never changed. So a command that was stopped, even killed, leaves
+nothing to repair: what has a line is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from crowdseg import files
+from crowdseg.errors import DataError
+
+_PEOPLE = b', "people": '  # no text within JSON can look like this: its quotes would be escaped
+
+
+class Journal:
+    """The lines of a folder by their images' paths; of several of one image the last counts.
+
+    Raises:
+        WriteError: the file cannot be opened for writing. DataError: it is no journal.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._heads: dict[str, dict[str, Any]] = {}
+        self._places: dict[str, int] = {}
+        self._lines = 0
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = file.open("a+b")
+        except OSError as error:
+            raise files.cannot_write(file, error) from error
+        self._read()
+
+    def _read(self) -> None:
+        self._stream.seek(0)
+        place = 0
+        for line in self._stream:
+            if not line.endswith(b"\n"):
+                self._stream.truncate(place)  # the writer was killed in the middle of this line
+                break
+            self._take(_head(line, self.file), place)
+            place += len(line)
+
+    def _take(self, head: dict[str, Any], place: int) -> None:
+        self._heads[head["path"]], self._places[head["path"]] = head, place
+        self._lines += 1
+
+    def head(self, path: str) -> dict[str, Any] | None:
+        """The image's line without its people, or None."""
+        return self._heads.get(path)
+
+    def record(self, path: str) -> dict[str, Any]:
+        """The image's whole line."""
+        self._stream.seek(self._places[path])
+        return json.loads(self._stream.readline())
+
+    def append(self, head: dict[str, Any], people: list[dict[str, Any]]) -> None:
+        """Add the line of ``head["path"]``; it is on its way to the disk when this returns."""
+        text = json.dumps(head).encode()[:-1] + _PEOPLE + json.dumps(people).encode() + b"}\n"
+        try:
+            place = self._stream.seek(0, 2)
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            raise files.cannot_write(self.file, error) from error
+        self._take(head, place)
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """Leave out all but the lines of these paths, which come to stand in this order; nothing can be added then."""
+        kept = list(paths)
+        if len(kept) != self._lines:
+            with files.atomic(self.file) as temporary, temporary.open("wb") as stream:
+                for path in kept:
+                    self._stream.seek(self._places[path])
+                    stream.write(self._stream.readline())
+
+    def close(self) -> None:
+        """Close the file, and take it away where it holds nothing."""
+        self._stream.close()
+        if not self._lines:
+            files.remove(self.file)
+
+
+def _head(line: bytes, file: Path) -> dict[str, Any]:
+    """A line without its people, who are most of it."""
+    try:
+        head = json.loads(line[: line.index(_PEOPLE)] + b"}")
+        return {**head, "path": str(head["path"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is not a record of predictions. Delete it, or write elsewhere with --out.") from error
