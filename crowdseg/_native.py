@@ -143,7 +143,8 @@ def attach(op: Any, reference: Callable[..., Any], native: Callable[..., Any]) -
             with torch.cuda.device_of(args[0]):  # among several GPUs, that of the tensors; nothing elsewhere
                 return (native if backend(device) == "native" else reference)(*args)
 
-        op.register_kernel(device)(kernel)
+        # not by op.register_kernel, whose first call loads torch's compiler: a second or two
+        torch.library.impl(op._qualname, device, kernel)
 
     for device in KERNELS:
         run_on(device)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crowdseg import _native
@@ -92,6 +91,8 @@ def p2r_targets_torch(
 def _nearest_point(cells: np.ndarray, points: np.ndarray, max_distance: float) -> np.ndarray:
     """``(M, 2)`` cells, ``(n, 2)`` points -> ``(M,)`` int64: the nearest point's index (the smallest of equally near
     ones), -1 where none is closer than ``max_distance``."""
+    from scipy.spatial import cKDTree  # by the reference alone: half a second of every command's start
+
     places, first = np.unique(points, axis=0, return_index=True)
     tree = cKDTree(places)
     distance, nearest = tree.query(cells, k=[1, 2], distance_upper_bound=max_distance)

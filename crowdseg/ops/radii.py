@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crowdseg import _native
@@ -46,6 +45,8 @@ def nearest_neighbor_radii_torch(points: Tensor, batch_index: Tensor, min_radius
 
 def _nearest_other(points: np.ndarray) -> np.ndarray:
     """``(N, 2)`` -> ``(N,)`` distance to the nearest other point, infinity where there is none."""
+    from scipy.spatial import cKDTree  # by the reference alone: half a second of every command's start
+
     # A tree degenerates where thousands of points coincide, so it holds each place once.
     _, first, place, times = np.unique(
         points.view(np.complex128).ravel(), return_index=True, return_inverse=True, return_counts=True

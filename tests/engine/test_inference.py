@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from crowdseg import _native
 from crowdseg.config import XMaskConfig
 from crowdseg.engine.inference import predict_image, run_network
 from crowdseg.errors import UsageError
@@ -76,3 +82,20 @@ def test_backbones_that_pool_the_whole_image_are_not_tiled() -> None:
     pooling = Network(build_backbone("efficientnet_b0"), width=16).eval()
     with pytest.raises(UsageError, match="--tile 512"):
         run_network(pooling, np.zeros((200, 490, 3), np.uint8), False, tile=480)
+
+
+def test_predicting_loads_neither_torchs_compiler_nor_scipy() -> None:
+    """A second or two of every start, for nothing."""
+    code = """
+import sys, numpy as np
+from crowdseg.config import XMaskConfig
+from crowdseg.engine.inference import predict_image
+from crowdseg.models import Network, build_backbone
+network = Network(build_backbone("tiny"), width=16).eval()
+assert len(predict_image(network, np.zeros((64, 64, 3), np.uint8), XMaskConfig(), min_score=0).masks()) == 256
+print([name for name in ("torch._dynamo", "scipy", "torchvision", "matplotlib") if name in sys.modules])
+"""
+    environment = {**os.environ, "CROWDSEG_OPS": "auto"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    expected = [] if _native.backend() == "native" else ["scipy"]
+    assert ast.literal_eval(done.stdout) == expected
