@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -93,6 +94,24 @@ def _cumulative(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     sums = np.cumsum(values)
     first = np.searchsorted(groups, groups)
     return sums - (sums - values)[first]
+
+
+def crops(rles: list[RLE]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Each mask as ``(x0, y0, pixels)``: the boolean pixels ``(h, w)`` within its bounding box, whose corner is
+    (x0, y0). Work and memory go by the people, not by the image; an empty mask has no pixels, ``(0, 0)``."""
+    owner, first, past = runs(rles)
+    bounds = np.searchsorted(owner, np.arange(len(rles) + 1))
+    for rle, (a, b) in zip(rles, pairwise(bounds), strict=True):
+        lengths = past[a:b] - first[a:b]
+        places = np.arange(lengths.sum()) + np.repeat(first[a:b] - (np.cumsum(lengths) - lengths), lengths)
+        if not len(places):
+            yield 0, 0, np.zeros((0, 0), bool)
+            continue
+        x, y = np.divmod(places, rle["size"][0])
+        x0, y0 = int(x[0]), int(y.min())
+        pixels = np.zeros((int(y.max()) - y0 + 1, int(x[-1]) - x0 + 1), bool)
+        pixels[y - y0, x - x0] = True
+        yield x0, y0, pixels
 
 
 def area(rles: list[RLE]) -> np.ndarray:

@@ -50,3 +50,14 @@ def test_runs_are_those_of_the_masks(number):
     assert sorted(zip(owner.tolist(), start.tolist(), strict=True)) == list(
         zip(owner.tolist(), start.tolist(), strict=True)
     )
+
+
+@pytest.mark.parametrize("number", [0, 1, 30])
+def test_crops_are_the_masks_within_their_boxes(number):
+    masks = [*rectangles(number), np.random.default_rng(number).random(SIZE) < 0.02, np.ones(SIZE, bool)]
+    codes = [rle.from_mask(mask) for mask in masks]
+    for mask, box, (x0, y0, pixels) in zip(masks, rle.boxes(codes), rle.crops(codes), strict=True):
+        assert [x0, y0, x0 + pixels.shape[1], y0 + pixels.shape[0]] == box.tolist()
+        drawn = np.zeros(SIZE, bool)
+        drawn[y0 : y0 + pixels.shape[0], x0 : x0 + pixels.shape[1]] = pixels
+        np.testing.assert_array_equal(drawn, mask)
