@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,27 +11,85 @@ from pycocotools import mask as coco_mask
 
 from crowdseg.structures import RLE, LabelMap, Size
 
+STRIP = 1 << 24  # pixels of a label map that are gone over at once
+
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # (R,) each: the mask's index, first position, the one past the last
+
 
 def from_label_map(labels: LabelMap, number: int) -> list[RLE]:
-    """Label map ``(H, W)`` -> ``number`` masks, the n-th of label n + 1. Work and memory are O(HW + runs)."""
+    """Label map ``(H, W)`` -> ``number`` masks, the n-th of label n + 1. Work is O(HW + runs), memory O(runs)."""
     height, width = labels.shape
-    flat = np.asarray(labels).ravel(order="F")
-    if flat.size == 0 or number == 0:
-        return [_from_runs(np.empty(0, int), np.empty(0, int), (height, width)) for _ in range(number)]
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    ends = np.append(starts[1:], flat.size)
-    run_labels = flat[starts]
-    order = np.argsort(run_labels, kind="stable")
-    bounds = np.searchsorted(run_labels[order], np.arange(1, number + 2))
-    return [_from_runs(starts[order[a:b]], ends[order[a:b]], (height, width)) for a, b in pairwise(bounds)]
+    columns = max(1, STRIP // max(1, height))
+    strips = [runs_of_labels(labels[:, x : x + columns], x) for x in range(0, max(1, width), columns)]
+    return from_runs(joined(strips), number, (height, width))
 
 
-def _from_runs(starts: np.ndarray, ends: np.ndarray, size: Size) -> RLE:
-    """Ascending, non-touching foreground runs in column order -> RLE."""
-    edges = np.empty(2 * len(starts) + 2, np.int64)
-    edges[0], edges[-1] = 0, size[0] * size[1]
-    edges[1:-1:2], edges[2:-1:2] = starts, ends
-    return coco_mask.frPyObjects({"size": list(size), "counts": np.diff(edges).tolist()}, *size)
+def runs_of_labels(labels: LabelMap, column: int = 0) -> Runs:
+    """The runs, as :func:`runs` gives them but sorted by position alone, of the columns of a label map that begin at
+    ``column``; its rows are the whole image's."""
+    flat = labels.ravel(order="F")
+    first = np.flatnonzero(np.append(True, flat[1:] != flat[:-1])) if flat.size else np.zeros(0, np.int64)
+    past = np.append(first[1:], flat.size) if flat.size else first
+    owner = flat[first].astype(np.int64) - 1
+    inside, before = owner >= 0, column * labels.shape[0]
+    return owner[inside], first[inside] + before, past[inside] + before
+
+
+def joined(parts: Sequence[Runs]) -> Runs:
+    """The runs of several parts of an image, one after the other."""
+    owner, first, past = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return owner, first, past
+
+
+def from_runs(found: Runs, number: int, size: Size) -> list[RLE]:
+    """The inverse of :func:`runs`: ``number`` masks, all written at once. Each mask's runs come in ascending order;
+    those that touch become one."""
+    owner, first, past = _sorted_and_whole(found, number)
+    each = np.bincount(owner, minlength=number)
+    index = np.arange(len(owner)) - (np.cumsum(each) - each)[owner]  # of the run within its mask
+    begin = 2 * (np.cumsum(each) - each) + np.arange(number)  # of the mask's numbers: a gap before each run, one behind
+    place, end = begin[owner] + 2 * index, begin + 2 * each
+    numbers = np.empty(2 * len(owner) + number, np.int64)
+    numbers[end] = size[0] * size[1]
+    numbers[place + 1], numbers[place] = past - first, first
+    later = np.flatnonzero(index)
+    numbers[place[later]] -= past[later - 1]
+    last = np.flatnonzero(np.diff(owner, append=-1))
+    numbers[end[owner[last]]] -= past[last]
+    mask = np.repeat(np.arange(number), 2 * each + 1)
+    kept = np.ones(len(numbers), bool)
+    kept[end[(each > 0) & (numbers[end] == 0)]] = False  # nothing is behind the last run
+    return _written(numbers[kept], mask[kept], number, size)
+
+
+def _sorted_and_whole(found: Runs, number: int) -> Runs:
+    """The runs of the first ``number`` masks sorted by mask, touching ones joined."""
+    order = np.argsort(found[0], kind="stable")
+    owner, first, past = (each[order[found[0][order] < number]] for each in found)
+    starts = np.append(True, (owner[1:] != owner[:-1]) | (first[1:] != past[:-1]))[: len(owner)]
+    ends = np.append(starts[1:], True)[: len(owner)]
+    return owner[starts], first[starts], past[ends]
+
+
+def _written(numbers: np.ndarray, mask: np.ndarray, number: int, size: Size) -> list[RLE]:
+    """The numbers of each mask, which every mask has, in COCO's letters."""
+    index = np.arange(len(numbers)) - np.searchsorted(mask, mask)
+    values = numbers.copy()
+    change = np.flatnonzero(index > 2)  # from the fourth on: the difference to the last but one
+    values[change] -= numbers[change - 2]
+    letters, used, going = [], [], np.ones(len(values), bool)
+    while going.any():  # five bits a letter, the least significant first; the sixth says that more follow
+        low, values = values & 31, values >> 5
+        more = going & (values != np.where(low & 16, -1, 0))
+        letters.append((low + 48 + 32 * more).astype(np.uint8))
+        used.append(going)
+        going = more
+    if not letters:
+        return []
+    table = np.stack(used, 1)
+    text = np.stack(letters, 1)[table].tobytes()
+    bounds = np.append(0, np.cumsum(np.bincount(mask, table.sum(1), number))).astype(int).tolist()
+    return [{"size": list(size), "counts": text[a:b]} for a, b in pairwise(bounds)]
 
 
 def from_mask(mask: np.ndarray) -> RLE:
@@ -59,16 +117,26 @@ def to_mask(rle: RLE) -> np.ndarray:
 def to_label_map(rles: list[RLE], size: Size) -> LabelMap:
     """Masks -> label map; where masks overlap the smaller one is on top (ties: the smaller index)."""
     labels = np.zeros(size, np.int32)
-    areas = area(rles)
-    corners = boxes(rles).astype(int)
-    for index in sorted(range(len(rles)), key=lambda i: (-areas[i], -i)):
-        x0, y0, x1, y1 = corners[index]
-        window = np.s_[y0:y1, x0:x1]  # masks are small, and the image is not to be gone over for each
-        labels[window][coco_mask.decode(rles[index])[window] > 0] = index + 1
+    owner, first, past = runs(rles)
+    areas = np.bincount(owner, past - first, len(rles))
+    order = np.lexsort((-owner, -areas[owner]))
+    for index, x, y0, y1 in zip(*_within_columns(owner[order], first[order], past[order], size[0]), strict=True):
+        labels[y0:y1, x] = index + 1
     return labels
 
 
-def runs(rles: list[RLE]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _within_columns(owner: np.ndarray, first: np.ndarray, past: np.ndarray, height: int) -> list[list[int]]:
+    """Runs cut where a column ends: the masks' indices, columns, first rows and rows past the last."""
+    column = first // height
+    pieces = (past - 1) // height - column + 1
+    step = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    owner, first, past, column = (np.repeat(each, pieces) for each in (owner, first, past, column))
+    column += step
+    top, bottom = np.maximum(first - column * height, 0), np.minimum(past - column * height, height)
+    return [owner.tolist(), column.tolist(), top.tolist(), bottom.tolist()]
+
+
+def runs(rles: list[RLE]) -> Runs:
     """The runs of all masks without decoding a pixel: ``(R,)`` the mask's index, the first position and the one past
     the last, in column order (x * H + y), sorted by mask and position."""
     sizes = np.array([len(rle["counts"]) for rle in rles], np.int64)

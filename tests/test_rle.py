@@ -37,6 +37,28 @@ def test_a_label_map_comes_back(number):
     np.testing.assert_array_equal(rle.to_label_map(masks, SIZE), labels)
 
 
+@pytest.mark.parametrize("size", [(40, 60), (1, 1), (1, 9), (9, 1), (300, 7)])
+@pytest.mark.parametrize("strip", [1, 1000, 1 << 24])
+def test_masks_of_a_label_map_are_those_that_pycocotools_writes(monkeypatch, size, strip):
+    monkeypatch.setattr(rle, "STRIP", strip)
+    generator = np.random.default_rng(strip)
+    maps = [np.kron(generator.integers(0, 9, size), np.ones((k, k), int))[: size[0], : size[1]] for k in (1, 4, 50)]
+    for labels in [*maps, np.full(size, 3), np.zeros(size, int)]:
+        masks = rle.from_label_map(labels.astype(np.int32), 7)  # of label 8 nothing is asked
+        assert masks == [rle.from_mask(labels == label) for label in range(1, 8)]
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_an_image_without_pixels(size):
+    assert rle.from_label_map(np.zeros(size, np.int32), 2) == [rle.from_mask(np.zeros(size, bool))] * 2
+
+
+@pytest.mark.parametrize("number", [0, 1, 30, 300])
+def test_masks_come_back_from_their_runs(number):
+    masks = [rle.from_mask(mask) for mask in rectangles(number)]
+    assert rle.from_runs(rle.runs(masks), number, SIZE) == masks
+
+
 @pytest.mark.parametrize("number", [0, 1, 30, 300])
 def test_runs_are_those_of_the_masks(number):
     generator = np.random.default_rng(number)
