@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,9 @@ def predict(
     ],
     run: Annotated[Path | None, typer.Option(help="The run's folder, in place of the last argument.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: runs/predict/NAME.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Files of the people: coco, coco-results, nwpu, geojson.")
+    ] = "coco",
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write label maps as PNG.")] = False,
     overlays: Annotated[bool, typer.Option(help="Write pictures of the masks over the images.")] = True,
     count_only: Annotated[bool, typer.Option("--count-only", help="No masks: counts and points, faster.")] = False,
@@ -41,26 +45,27 @@ def predict(
 ) -> None:
     """Count and segment the people in images.
 
-    Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) and overlays. Images
-    that are done already, with these weights and settings, are not done again.
+    Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) or other --format,
+    and overlays. Images that are done already, with these weights and settings, are not done again.
     """
     from crowdseg.engine import load
     from crowdseg.engine.image_files import find_images
     from crowdseg.engine.predicting import PredictedImages, predict_images
     from crowdseg.errors import UsageError
     from crowdseg.report.console import err
+    from crowdseg.report.formats import FORMATS
     from crowdseg.report.prediction import Outputs, PredictionWriter
 
-    if count_only and save_masks:
-        raise UsageError("--count-only draws no masks: leave it out, or leave out --save-masks.")
+    outputs = Outputs(_chosen("--format", format, FORMATS), label_maps=save_masks, overlays=overlays)
+    if count_only and (needing := outputs.of_masks):
+        raise UsageError(f"--count-only draws no masks: leave it out, or leave out {needing}.")
     sources, run = _sort_out(sources, run)
     images = find_images(sources)
     model = load(run, device=device)
-    if save_masks and not model.draws_masks:
-        raise UsageError(f"The weights of {model.run} draw no masks: leave out --save-masks.")
+    if not model.draws_masks and (needing := outputs.of_masks):
+        raise UsageError(f"The weights of {model.run} draw no masks: leave out {needing}.")
     folder = out or Path("runs/predict") / _name(sources)
     options = {} if tile is None else {"tile": tile}
-    outputs = Outputs(label_maps=save_masks, overlays=overlays)
     info = {"model": model.name, "run": str(model.run), "min_score": min_score}
     settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
     with PredictionWriter.open(folder, images, outputs, settings=settings, overwrite=overwrite, info=info) as writer:
@@ -80,6 +85,16 @@ def _sort_out(sources: list[str], run: Path | None) -> tuple[list[str], Path | N
     if run is None and len(sources) > 1 and ((last / "weights.json").is_file() or last.suffix == ".safetensors"):
         return sources[:-1], last
     return sources, run
+
+
+def _chosen(option: str, text: str, names: Collection[str]) -> tuple[str, ...]:
+    """The names in a list parted by commas, each once; ``none`` is the empty list."""
+    from crowdseg.errors import UsageError
+
+    words = [] if text.strip() == "none" else [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in names]:
+        raise UsageError(f"{option} has {unknown[0]!r}: choose among {', '.join(names)}, with commas between, or none.")
+    return tuple(dict.fromkeys(words))
 
 
 def _fingerprint(run: Path) -> dict[str, str]:

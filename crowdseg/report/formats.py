@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from crowdseg import __version__, files
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdseg import __version__, files, rle
+from crowdseg.errors import UsageError
+from crowdseg.polygons import polygons
 
 CATEGORY = {"id": 1, "name": "person", "supercategory": "person"}
 
@@ -27,6 +33,7 @@ class Entry:
         id: its number in COCO files.
         name: its path below the folder that all images share, with extension.
         stem: its name in the output folder's own files.
+        label: its name in lists that give numbers or single words: ``3610`` of NWPU-Crowd's ``images/3610.jpg``.
         people: in point order, each ``score``, ``point`` [x, y] and, with masks, ``bbox`` [x, y, w, h], ``area`` and
             ``segmentation``.
     """
@@ -34,6 +41,7 @@ class Entry:
     id: int
     name: str
     stem: str
+    label: str
     height: int
     width: int
     count: float
@@ -67,27 +75,131 @@ def write_coco(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
             image = {"id": entry.id, "file_name": entry.name, "height": entry.height, "width": entry.width}
             images.append({**image, "count": entry.count})
             for person in entry.people:
-                document.write(
-                    f"{',' if number else ''}\n{json.dumps({'id': number + 1, **_annotation(entry, person)})}"
-                )
+                record = {"id": number + 1, "image_id": entry.id, "category_id": CATEGORY["id"], **person}
+                document.write(f"{',' if number else ''}\n{json.dumps(record)}")
                 number += 1
 
         yield add
         document.write('\n],\n"images": [\n' + ",\n".join(map(json.dumps, images)) + "\n]}\n")
 
 
-def _annotation(entry: Entry, person: dict[str, Any]) -> dict[str, Any]:
-    return {"image_id": entry.id, "category_id": CATEGORY["id"], **person}
+@contextmanager
+def write_results(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
+    """``results.json``: a COCO results list of the masks. ``image_id`` is the image's number where it is named by one,
+    else its name: ids of our own would pass for those of the dataset it is scored against."""
+    with files.atomic(folder / "results.json") as temporary, temporary.open("w", encoding="utf-8") as document:
+        mark = "["
+
+        def add(entry: Entry) -> None:
+            nonlocal mark
+            stem = PurePosixPath(entry.name).stem
+            image_id = int(stem) if _is_number(stem) else entry.name
+            for person in entry.people:
+                result = {name: person[name] for name in ("score", "point", "segmentation")}
+                result = {"image_id": image_id, "category_id": CATEGORY["id"], **result}
+                document.write(f"{mark}\n{json.dumps(result)}")
+                mark = ","
+
+        yield add
+        document.write("[]\n" if mark == "[" else "\n]\n")
 
 
-FORMATS: dict[str, Write] = {"coco": write_coco}
+@contextmanager
+def write_nwpu(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
+    """``nwpu-counting.txt`` and ``nwpu-localization.txt``, as the NWPU-Crowd benchmark takes them: ``image count`` and
+    ``image n x y x y ...`` with whole numbers."""
+    with ExitStack() as stack:
+        counts, places = (
+            stack.enter_context(stack.enter_context(files.atomic(folder / name)).open("w", encoding="utf-8"))
+            for name in ("nwpu-counting.txt", "nwpu-localization.txt")
+        )
+
+        def add(entry: Entry) -> None:
+            last = (entry.height - 1, entry.width - 1)
+            points = [
+                [min(round(value), end) for value, end in zip(person["point"], last[::-1], strict=True)]
+                for person in entry.people
+            ]
+            counts.write(f"{entry.label} {entry.count:.4f}\n")
+            places.write(" ".join(map(str, [entry.label, len(points), *chain(*points)])) + "\n")
+
+        yield add
+
+
+@contextmanager
+def write_geojson(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
+    """``geojson/NAME.geojson``: a collection of features an image, in pixel edges: x to the right, y down, (0, 0) the
+    corner of the image and not, as elsewhere in crowdseg, the centre of its first pixel."""
+
+    def add(entry: Entry) -> None:
+        size = (entry.height, entry.width)
+        masks = [rle.from_coco(person["segmentation"], size) for person in entry.people if "segmentation" in person]
+        crops = rle.crops(masks)
+        features = [
+            _feature(number, person, next(crops) if "segmentation" in person else None)
+            for number, person in enumerate(entry.people, 1)
+        ]
+        image = {"image": entry.name, "height": entry.height, "width": entry.width, "count": entry.count}
+        lines = ",\n".join(map(json.dumps, features))
+        head = json.dumps({"type": "FeatureCollection", **image})[:-1]
+        files.write_text(folder / "geojson" / f"{entry.stem}.geojson", f'{head}, "features": [\n{lines}\n]}}\n')
+
+    yield add
+
+
+def _feature(number: int, person: dict[str, Any], crop: tuple[int, int, NDArray[np.bool_]] | None) -> dict[str, Any]:
+    """A person as a polygon, as several where the mask is in parts, or as a point where there is no pixel."""
+    point = [round(value + 0.5, 3) for value in person["point"]]
+    parts = []
+    if crop is not None:
+        *corner, pixels = crop
+        parts = [[(ring + corner).tolist() for ring in part] for part in polygons(pixels)]
+    if not parts:
+        geometry: dict[str, Any] = {"type": "Point", "coordinates": point}
+    elif len(parts) == 1:
+        geometry = {"type": "Polygon", "coordinates": parts[0]}
+    else:
+        geometry = {"type": "MultiPolygon", "coordinates": parts}
+    told = {"category": CATEGORY["name"], "score": person["score"], "point": point}
+    told |= {"area": person["area"]} if crop is not None else {}
+    return {"type": "Feature", "id": number, "geometry": geometry, "properties": told}
+
+
+FORMATS: dict[str, Write] = {
+    "coco": write_coco,
+    "coco-results": write_results,
+    "nwpu": write_nwpu,
+    "geojson": write_geojson,
+}
 
 
 def image_ids(names: list[str]) -> list[int]:
     """COCO ids: the numbers that the images are named by, as COCO's own are, else 1, 2, ..."""
     stems = [PurePosixPath(name).stem for name in names]
-    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdecimal()]
+    numbers = [int(stem) for stem in stems if _is_number(stem)]
     return numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
+
+
+def _is_number(stem: str) -> bool:
+    return stem.isascii() and stem.isdecimal()
+
+
+def labels_of(names: list[str]) -> list[str]:
+    """The last part of each name without extension; the whole where two would be the same."""
+    stems = [PurePosixPath(name).stem for name in names]
+    whole = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    return stems if len(set(stems)) == len(names) else whole
+
+
+def check_names(names: list[str], formats: Iterable[str]) -> None:
+    """Refuse, before anything is predicted, names that a format cannot hold.
+
+    Raises:
+        UsageError: an NWPU text is wanted of a name with a space.
+    """
+    spaced = [label for label in labels_of(names) if label.split() != [label]]
+    if "nwpu" in formats and spaced:
+        raise UsageError(f"The NWPU format parts its fields by spaces, and {spaced[0]!r} has one: rename the image.")
 
 
 def show_count(count: float) -> str:

@@ -20,7 +20,7 @@ from crowdseg.engine.image_files import NamedImage
 from crowdseg.engine.predicting import PredictedImages
 from crowdseg.errors import DataError
 from crowdseg.report.console import progress
-from crowdseg.report.formats import FORMATS, Entry, image_ids, show_count, write_counts
+from crowdseg.report.formats import FORMATS, Entry, check_names, image_ids, labels_of, show_count, write_counts
 from crowdseg.report.journal import Journal
 from crowdseg.structures import RLE, Prediction
 
@@ -41,6 +41,12 @@ class Outputs:
     formats: tuple[str, ...] = ("coco",)
     label_maps: bool = False
     overlays: bool = True
+
+    @property
+    def of_masks(self) -> str:
+        """The options that need masks, for a message; empty where none does."""
+        named = [f"--format {name}" for name in self.formats if name == "coco-results"]
+        return " and ".join(named + ["--save-masks"] * self.label_maps)
 
     @property
     def pictures(self) -> dict[str, Any]:
@@ -97,10 +103,15 @@ class PredictionWriter:
             settings: what results depend on besides the image; those of other settings are not kept.
             overwrite: keep nothing of what is there.
             info: what ``predictions.json`` tells of the model.
+
+        Raises:
+            UsageError: a format cannot hold the name of an image.
         """
+        outputs = outputs or Outputs()
+        check_names([image.name for image in images], outputs.formats)
         if overwrite:
             files.remove(Path(folder) / JOURNAL)
-        writer = cls(Path(folder), images, outputs or Outputs(), settings or {}, info or {})
+        writer = cls(Path(folder), images, outputs, settings or {}, info or {})
         try:
             yield writer
             writer._compose()
@@ -194,15 +205,12 @@ class PredictionWriter:
         with ExitStack() as stack:
             opened = [FORMATS[name](self.folder, self._info) for name in self._outputs.formats]
             adds = [stack.enter_context(each) for each in (write_counts(self.folder), *opened)]
-            for path, number in zip(paths, image_ids(names), strict=True):
-                entry = self._entry(path, number)
+            for path, name, number, label in zip(paths, names, image_ids(names), labels_of(names), strict=True):
+                record = self._journal.record(path)
+                found = {key: record[key] for key in ("height", "width", "count", "people")}
+                entry = Entry(id=number, name=name, stem=self._stems[path], label=label, **found)
                 for add in adds:
                     add(entry)
-
-    def _entry(self, path: str, number: int) -> Entry:
-        record = self._journal.record(path)
-        size = record["height"], record["width"]
-        return Entry(number, self._images[path].name, self._stems[path], *size, record["count"], record["people"])
 
 
 def _identity(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -163,13 +163,17 @@ def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(ca
         (["empty/*.jpg"], "empty/*.jpg holds no images"),
         (["https://example.org/a.jpg"], "https://example.org/a.jpg is a URL, and crowdseg reads files alone"),
         (["s3://bucket/a.jpg"], "s3://bucket/a.jpg is a URL"),
-        (["photos", "--count-only", "--save-masks"], "--count-only draws no masks"),
+        (["photos", "--count-only", "--save-masks"], "--count-only draws no masks: leave it out, or leave out --save-"),
+        (["photos", "--count-only", "--format", "coco-results"], "or leave out --format coco-results"),
+        (["photos", "--format", "coco,gif"], "--format has 'gif': choose among coco, coco-results, nwpu, geojson"),
+        (["photos/A day", "photos/IMG 3.jpg", "--format", "nwpu"], "'IMG 3' has one: rename the image"),
     ],
 )
 def test_requests_that_make_no_sense(capsys, monkeypatch, model, photos, arguments, message):
     Path("empty").mkdir()
+    Image.open(photos / "IMG_2.jpg").save(photos / "IMG 3.jpg")
     code, out, err = run(capsys, monkeypatch, "predict", *arguments)
-    assert code == 2 and message in err and out == "" and not Path("runs").exists()
+    assert code == 2 and message in err and out == "" and not Path("runs/predict").exists()
 
 
 def test_without_a_run_nothing_is_written(capsys, monkeypatch, model, photos):
