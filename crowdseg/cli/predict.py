@@ -35,7 +35,9 @@ def predict(
         str, typer.Option("--format", metavar="LIST", help="Files of the people: coco, coco-results, nwpu, geojson.")
     ] = "coco",
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write label maps as PNG.")] = False,
-    overlays: Annotated[bool, typer.Option(help="Write pictures of the masks over the images.")] = True,
+    overlay: Annotated[
+        str, typer.Option(metavar="LIST", help="What pictures show: points, masks, outlines, density; none for none.")
+    ] = "points,masks",
     count_only: Annotated[bool, typer.Option("--count-only", help="No masks: counts and points, faster.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this are reported.")] = 0.5,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
@@ -54,9 +56,11 @@ def predict(
     from crowdseg.errors import UsageError
     from crowdseg.report.console import err
     from crowdseg.report.formats import FORMATS
+    from crowdseg.report.overlay import LAYERS
     from crowdseg.report.prediction import Outputs, PredictionWriter
 
-    outputs = Outputs(_chosen("--format", format, FORMATS), label_maps=save_masks, overlays=overlays)
+    layers = _chosen("--overlay", overlay, LAYERS)
+    outputs = Outputs(_chosen("--format", format, FORMATS), label_maps=save_masks, overlay=layers)
     if count_only and (needing := outputs.of_masks):
         raise UsageError(f"--count-only draws no masks: leave it out, or leave out {needing}.")
     sources, run = _sort_out(sources, run)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from crowdseg import __version__, files, rle
 from crowdseg.errors import UsageError
-from crowdseg.polygons import polygons
 
 CATEGORY = {"id": 1, "name": "person", "supercategory": "person"}
 
@@ -149,6 +148,8 @@ def write_geojson(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
 
 def _feature(number: int, person: dict[str, Any], crop: tuple[int, int, NDArray[np.bool_]] | None) -> dict[str, Any]:
     """A person as a polygon, as several where the mask is in parts, or as a point where there is no pixel."""
+    from crowdseg.polygons import polygons  # which takes SciPy half a second to load
+
     point = [round(value + 0.5, 3) for value in person["point"]]
     parts = []
     if crop is not None:

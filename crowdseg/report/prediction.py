@@ -35,12 +35,13 @@ class Outputs:
     Attributes:
         formats: keys of :data:`crowdseg.report.formats.FORMATS`.
         label_maps: ``masks/NAME.png``, n + 1 the n-th person of the image.
-        overlays: pictures of the masks and points over the image, ``overlays/NAME.jpg``.
+        overlay: layers, of :data:`crowdseg.report.overlay.LAYERS`, of the picture ``overlays/NAME.jpg``; without any
+            there is none.
     """
 
     formats: tuple[str, ...] = ("coco",)
     label_maps: bool = False
-    overlays: bool = True
+    overlay: tuple[str, ...] = ("points", "masks")
 
     @property
     def of_masks(self) -> str:
@@ -51,7 +52,7 @@ class Outputs:
     @property
     def pictures(self) -> dict[str, Any]:
         """What is made image by image, and so must be there for an image to be done."""
-        return {"label_map": self.label_maps, "overlay": self.overlays}
+        return {"label_map": self.label_maps, "overlay": ",".join(sorted(self.overlay))}
 
 
 class PredictionWriter:
@@ -188,15 +189,16 @@ class PredictionWriter:
         return self.folder / folder / f"{self._stems[path]}{extension}"
 
     def _draw(self, prediction: Prediction, image: NDArray[np.uint8], path: str) -> None:
-        labels = prediction.labels
-        if labels is None and prediction.rles is not None:
-            labels = rle.to_label_map(prediction.rles, prediction.size)
-        if self._outputs.label_maps and labels is not None:
+        if self._outputs.label_maps and prediction.has_masks:
+            labels = prediction.labels
+            labels = rle.to_label_map(prediction.masks(), prediction.size) if labels is None else labels
             files.write_label_map(self._picture("label_map", path), labels)
-        if self._outputs.overlays:
+        if layers := self._outputs.overlay:
             from crowdseg.report.overlay import draw_overlay
 
-            files.write_picture(self._picture("overlay", path), draw_overlay(image, labels, prediction.points))
+            masks = prediction.masks() if prediction.has_masks else None
+            picture = draw_overlay(image, masks, prediction.points, layers=layers)
+            files.write_picture(self._picture("overlay", path), picture)
 
     def _compose(self) -> None:
         """``counts.csv`` and the formats, of what is finished."""

@@ -90,7 +90,7 @@ def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
 
 
 def test_predictions_are_a_coco_file_and_its_annotations_are_results(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--min-score", "0.1", "--out", "there")
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--min-score", "0.1", "--out", "there")
     coco = COCO("there/predictions.json")
     assert [image["file_name"] for image in coco.dataset["images"]] == ["A day/IMG_1.jpg", "IMG_2.jpg", "IMG_10.png"]
     assert coco.dataset["info"]["min_score"] == 0.1 and coco.dataset["info"]["model"] == "fake"
@@ -103,7 +103,7 @@ def test_predictions_are_a_coco_file_and_its_annotations_are_results(capsys, mon
 
 
 def test_what_was_written_is_read_back(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--min-score", "0", "--out", "there")
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--min-score", "0", "--out", "there")
     sample = Sample("photos/IMG_2", photos / "IMG_2.jpg", (20, 30), np.zeros((0, 2)))
     dataset = Dataset(photos, "folder", [sample, Sample("IMG_10", photos / "IMG_10.png", (20, 30), None)])
     dataset.samples.append(Sample("A day/IMG_1", photos / "A day/IMG_1.jpg", (20, 30), None))
@@ -120,22 +120,24 @@ def test_run_after_the_images_or_as_option(capsys, monkeypatch, model, photos, t
     chosen = tmp_path / "runs/seg/mine"
     files.write_json(chosen / "weights.json", {})
     arguments = ["--run", chosen] if as_option else [chosen]
-    code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", *arguments, "--no-overlays", "--tile", 512)
+    code, out, _ = run(
+        capsys, monkeypatch, "predict", photos / "IMG_2.jpg", *arguments, "--overlay", "none", "--tile", 512
+    )
     assert code == 0 and out == "IMG_2.jpg\t1\n" and model[0].run == chosen
     assert model[0].asked == [{"min_score": 0.5, "masks": True, "tile": 512}]
     assert Path("runs/predict/IMG_2/counts.csv").is_file()
 
 
 def test_patterns_quoted_or_expanded_by_the_shell(capsys, monkeypatch, model, photos):
-    code, out, _ = run(capsys, monkeypatch, "predict", f"{photos}/**/*.jpg", "--no-overlays")
+    code, out, _ = run(capsys, monkeypatch, "predict", f"{photos}/**/*.jpg", "--overlay", "none")
     assert code == 0 and out.split("\n")[:2] == ["A day/IMG_1.jpg\t1", "IMG_2.jpg\t1"]
-    code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--no-overlays")
+    code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--overlay", "none")
     assert code == 0 and out == "IMG_2.jpg\t1\nIMG_10.png\t1\n" and Path("runs/predict/photos").is_dir()
 
 
 def test_broken_images_do_not_stop_the_others(capsys, monkeypatch, model, photos):
     (photos / "IMG_3.jpg").write_bytes(b"\xff\xd8 nothing")
-    code, out, err = run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--json")
+    code, out, err = run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--json")
     assert code == 3 and "1 of 4 images could not be read" in err and "IMG_3.jpg" in err
     document = json.loads(out)
     assert document["total"] == 3 and [each["image"] for each in document["broken"]] == ["IMG_3.jpg"]
@@ -143,7 +145,7 @@ def test_broken_images_do_not_stop_the_others(capsys, monkeypatch, model, photos
 
 
 def test_count_only_draws_no_masks(capsys, monkeypatch, model, photos):
-    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--count-only", "--no-overlays")
+    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--count-only", "--overlay", "none")
     assert code == 0 and not any(asked["masks"] for asked in model[0].asked)
     document = json.loads(Path("runs/predict/photos/predictions.json").read_text())
     assert document["annotations"][0]["point"] == [2.5, 2.5] and "segmentation" not in document["annotations"][0]
@@ -151,7 +153,7 @@ def test_count_only_draws_no_masks(capsys, monkeypatch, model, photos):
 
 def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(capsys, monkeypatch, model, photos):
     Image.open(photos / "IMG_2.jpg").save(photos / "IMG_2.png")
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--save-masks")
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--save-masks")
     assert len(list(Path("runs/predict/photos/masks").rglob("*.png"))) == 4
 
 
@@ -165,6 +167,7 @@ def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(ca
         (["s3://bucket/a.jpg"], "s3://bucket/a.jpg is a URL"),
         (["photos", "--count-only", "--save-masks"], "--count-only draws no masks: leave it out, or leave out --save-"),
         (["photos", "--count-only", "--format", "coco-results"], "or leave out --format coco-results"),
+        (["photos", "--overlay", "boxes"], "--overlay has 'boxes': choose among points, masks, outlines, density"),
         (["photos", "--format", "coco,gif"], "--format has 'gif': choose among coco, coco-results, nwpu, geojson"),
         (["photos/A day", "photos/IMG 3.jpg", "--format", "nwpu"], "'IMG 3' has one: rename the image"),
     ],
@@ -187,7 +190,7 @@ def test_without_a_run_nothing_is_written(capsys, monkeypatch, model, photos):
 
 def test_nothing_is_left_half_written(capsys, monkeypatch, model, photos):
     monkeypatch.setattr(FakeModel, "predict", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
     assert code == 130 and list(Path("runs/predict/photos").iterdir()) == []
 
 
@@ -247,14 +250,14 @@ def test_what_is_done_is_not_done_again(capsys, monkeypatch, model, photos):
 
 @pytest.mark.parametrize("change", ["score", "masks", "weights", "config", "image"])
 def test_what_has_changed_is_done_again(capsys, monkeypatch, model, photos, change):
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
     options = {"score": ["--min-score", "0.1"], "masks": ["--count-only"]}.get(change, [])
     for name, file in (("weights", "weights.safetensors"), ("config", "config.yaml")):
         if change == name:
             (model[-1].run / file).write_text("another")
     if change == "image":
         Image.fromarray(np.zeros((20, 31, 3), np.uint8)).save(photos / "IMG_2.jpg")
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays", *options)
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", *options)
     assert len(model[-1].asked) == (1 if change == "image" else 3)
     assert Path("runs/predict/photos/people.jsonl").read_text().count("\n") == 3
     images = {image["file_name"]: image for image in COCO("runs/predict/photos/predictions.json").dataset["images"]}
@@ -263,7 +266,7 @@ def test_what_has_changed_is_done_again(capsys, monkeypatch, model, photos, chan
 
 def test_pictures_that_are_missing_are_drawn_of_what_was_found(capsys, monkeypatch, model, photos):
     run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "whole")
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays", "--out", "there")
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--out", "there")
     code, _, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "there")
     assert code == 0 and "3 of 3 images were done before" in err and model[-1].asked == []
     assert contents("there") == contents("whole")
@@ -272,10 +275,25 @@ def test_pictures_that_are_missing_are_drawn_of_what_was_found(capsys, monkeypat
     assert model[-1].asked == [] and contents("there") == contents("whole")
 
 
+def test_pictures_of_other_layers_are_drawn_of_what_was_found(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "density,outlines", "--out", "whole")
+    run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    assert contents("there")["overlays/IMG_2.jpg"] != contents("whole")["overlays/IMG_2.jpg"]
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "outlines,density", "--out", "there")
+    assert model[-1].asked == [] and contents("there") == contents("whole")
+
+
+def test_formats_of_what_was_found(capsys, monkeypatch, model, photos):
+    run(capsys, monkeypatch, "predict", photos, "--format", "none", "--overlay", "none")
+    assert set(contents()) == {"counts.csv", "people.jsonl"}
+    run(capsys, monkeypatch, "predict", photos, "--format", "nwpu,coco", "--overlay", "none")
+    assert model[-1].asked == [] and set(contents()) == {*OUTPUTS, "nwpu-counting.txt", "nwpu-localization.txt"}
+
+
 def test_images_that_are_gone_leave_the_files(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
     (photos / "IMG_2.jpg").unlink()
-    _, out, _ = run(capsys, monkeypatch, "predict", photos, "--no-overlays")
+    _, out, _ = run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
     assert out == "A day/IMG_1.jpg\t1\nIMG_10.png\t1\n" and model[-1].asked == []
     for name in OUTPUTS:
         assert "IMG_2" not in (Path("runs/predict/photos") / name).read_text()
@@ -292,7 +310,7 @@ def test_a_file_of_something_else_is_not_written_over(capsys, monkeypatch, model
 def test_list_on_stdin(capsys, monkeypatch, model, photos, end):
     listed = [str(photos / "IMG_2.jpg"), str(photos / "A day"), str(photos / "IMG_99.jpg")]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(end.join([*listed, ""]).encode())))
-    code, out, err = run(capsys, monkeypatch, "predict", "-", "--no-overlays")
+    code, out, err = run(capsys, monkeypatch, "predict", "-", "--overlay", "none")
     assert code == 3 and out == "A day/IMG_1.jpg\t1\nIMG_2.jpg\t1\n"
     assert "1 of 3 images could not be read" in err and "IMG_99.jpg is not there" in err
     assert Path("runs/predict/stdin/counts.csv").is_file()

@@ -43,7 +43,7 @@ def write(folder: Path, names=NAMES, formats=tuple(FORMATS), *, masks=True) -> d
         image.path.parent.mkdir(parents=True, exist_ok=True)
         image.path.touch()
     predicted = {}
-    with PredictionWriter.open(folder / "out", images, Outputs(formats, overlays=False)) as writer:
+    with PredictionWriter.open(folder / "out", images, Outputs(formats, overlay=())) as writer:
         for seed, image in enumerate(images):
             predicted[image.name] = prediction(folder, image.name, seed)
             if not masks:
@@ -89,7 +89,7 @@ def test_coco_results_score_full_against_the_whole_file_as_truth(tmp_path):
 def test_no_people_at_all(tmp_path):
     images = [NamedImage(tmp_path / "a.jpg", "a.jpg")]
     images[0].path.touch()
-    with PredictionWriter.open(tmp_path / "out", images, Outputs(tuple(FORMATS), overlays=False)) as writer:
+    with PredictionWriter.open(tmp_path / "out", images, Outputs(tuple(FORMATS), overlay=())) as writer:
         writer.add(prediction(tmp_path, "a.jpg", 1), PIXELS)
     assert json.loads((tmp_path / "out/results.json").read_text()) == []
     assert COCO(tmp_path / "out/predictions.json").getImgIds() == [1]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from crowdseg import rle
 from crowdseg.report.overlay import draw_overlay
 
 
@@ -72,3 +73,55 @@ def test_ten_thousand_points_stay_small():
     labels = (rows.repeat(6, 0).repeat(6, 1) * 100 + columns.repeat(6, 0).repeat(6, 1) + 1).astype(np.int32)
     picture = draw_overlay(np.full((600, 600, 3), 60, np.uint8), labels, points)
     assert (picture.min(axis=-1) > 220).mean() < 0.1  # the dots leave the masks to be seen
+
+
+def test_masks_one_by_one_are_drawn_as_their_label_map(grid):
+    image = np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8)
+    codes = rle.from_label_map(grid, 100)
+    assert np.array_equal(draw_overlay(image, codes), draw_overlay(image, grid))
+
+
+def test_outlines_leave_the_inside_as_it_is(grid):
+    image = np.full((200, 200, 3), 90, np.uint8)
+    labels = np.where(grid == 45, 1, 0).astype(np.int32)
+    picture = draw_overlay(image, labels, np.array([(90.0, 90.0)]), layers=["outlines"], min_side=1)
+    changed = (picture != image).any(axis=-1)
+    assert changed.sum() == 4 * 19 and not changed[labels == 0].any()
+
+
+@pytest.mark.parametrize("layers", [[], ["points"], ["masks"], ["density"]])
+def test_only_what_is_asked_for_is_drawn(grid, layers):
+    image, points = np.full((200, 200, 3), 90, np.uint8), np.array([(20.0, 20.0), (24.0, 20.0)])
+    labels = np.where(grid == 100, 1, 0).astype(np.int32)
+    picture = draw_overlay(image, labels, points, layers=layers, min_side=1)
+    changed = (picture != image).any(axis=-1)
+    assert changed[20, 20] == (layers in (["points"], ["density"]))
+    assert changed[22, 30] == (layers == ["density"]) and changed[190, 190] == (layers == ["masks"])
+
+
+def heat(size: tuple[int, int], points) -> np.ndarray:
+    """The heat's opacity in [0, 1]: what is left of the difference between white and black."""
+    light, dark = (
+        draw_overlay(
+            np.full((*size, 3), value, np.uint8), None, np.array(points, float), layers=["density"], min_side=1
+        )
+        for value in (255, 0)
+    )
+    return 1 - (light.astype(float) - dark).mean(axis=-1) / 255
+
+
+def test_heat_is_most_where_people_stand_closest():
+    generator = np.random.default_rng(0)
+    points = np.concatenate([generator.normal((150, 500), 12, (200, 2)), generator.uniform(0, 599, (40, 2))])
+    opacity = heat((600, 600), points.clip(0, 599))
+    y, x = np.unravel_index(opacity.argmax(), opacity.shape)
+    assert abs(x - 150) < 20 and abs(y - 500) < 20 and opacity.max() > 0.7 > 0.3 > np.median(opacity)
+    step = np.abs(np.diff(opacity, axis=0)).max(axis=1)  # blended in strips that must not be seen
+    assert step[255] <= step[240:270].mean() + 0.01
+
+
+@pytest.mark.parametrize("points", [[(0, 0)], [(5, 5), (5, 5)]])
+def test_heat_of_a_lone_person_and_of_two_on_one_place(points):
+    opacity = heat((40, 30), points)
+    x, y = points[0]
+    assert opacity[y, x] == opacity.max() > 0.7 and opacity[-1, -1] < 0.05
