@@ -1,0 +1,207 @@
+"""One self-contained HTML page to look through predictions: photographs with their people, and how they came out.
+
+Images come one by one and are held as they will stand in the page. Its size is bounded, so memory is too, whatever the
+number and the size of the images; what does not fit is left out, and the page says so.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from crowdseg import files
+from crowdseg.engine.findings import Findings, Role
+from crowdseg.report.page_parts import Histogram, histogram, template
+from crowdseg.report.page_people import SCORE_STEPS, PackedPeople, pack_people
+from crowdseg.report.page_pictures import TILE, page_picture
+from crowdseg.structures import Prediction
+
+LIMIT = 19_000_000  # bytes of the images in a page
+PLANNED = 200  # images for which the limit is divided where nobody says how many there will be
+_LEAST = 24_000  # bytes an image may take, however many there are
+_MASK_SHARE = 0.4  # of these for people; masks that take more become coarser
+_MASK_PIXELS = 4e6  # of the label map that the page draws
+_COARSENINGS = 3  # of masks, to half as many pixels a side, before they are left out
+_BINS = 24  # of a histogram
+_FIGURES_SHARED = 400  # bytes of a row beside its name and thumbnail
+
+
+@dataclass(order=True)
+class _Shown:
+    """An image of the page. Where room is short those of least ``worth`` go first, of equal ones the last."""
+
+    worth: float
+    age: int
+    row: dict[str, Any] = field(compare=False)  # what the gallery needs
+    details: str = field(compare=False)  # JSON, read when the image is opened
+
+    @property
+    def bytes(self) -> int:
+        return len(self.details) + len(self.row["thumbnail"]) + len(self.row["name"]) + _FIGURES_SHARED
+
+
+class PredictionsPage:
+    """Collects the images of a page, which :meth:`write` writes.
+
+    Args:
+        planned: how many images will come, among which the room is divided.
+        limit: bytes that the images may take in all.
+    """
+
+    def __init__(self, planned: int = PLANNED, limit: int = LIMIT) -> None:
+        self._planned, self._limit, self._used = planned, limit, 0
+        self._shown: list[_Shown] = []
+        self._counts: list[tuple[float, float, float]] = []  # people, true people, megapixels of every image
+        self._compared = False
+
+    def add(self, prediction: Prediction, pixels: NDArray[np.uint8]) -> None:
+        """Take one image ``(H, W, 3)`` with its prediction; ``prediction.key`` is its name."""
+        row = {"name": str(prediction.key), "count": _number(prediction.count)}
+        self._add(row, prediction, pixels, prediction.count)
+
+    def add_findings(self, findings: Findings, pixels: NDArray[np.uint8]) -> None:
+        """Take one scored image ``(H, W, 3)``."""
+        scores, self._compared, self._planned = findings.scores, True, findings.images
+        matches, iou = scores.localization.get(findings.distance or ""), scores.mean_iou_c
+        row = {
+            "name": findings.sample.key,
+            "count": _number(scores.predicted),
+            "true": scores.true,
+            "f1": None if matches is None else _number(matches.f1),
+            "iou": None if iou is None else _number(iou.value),
+        }
+        self._add(row, findings.prediction, pixels, scores.predicted, findings)
+
+    def _add(
+        self,
+        row: dict[str, Any],
+        prediction: Prediction,
+        pixels: NDArray[np.uint8],
+        count: float,
+        findings: Findings | None = None,
+    ) -> None:
+        height, width = pixels.shape[:2]
+        room = self._room()
+        people = _people(prediction, findings, int(_MASK_SHARE * room))
+        picture = page_picture(pixels, room - len(people.columns) - _FIGURES_SHARED)
+        details = {
+            "people": people.columns,
+            "number": people.number,
+            "runs": people.runs,
+            "masks": people.mask_size,
+            "picture": picture.size,
+            "tiles": picture.tiles,
+        }
+        row |= {"size": (height, width), "thumbnail": picture.thumbnail, "place": len(self._counts)}
+        row["unmasked"] = prediction.has_masks and people.mask_size is None and len(prediction.points) > 0
+        true = math.nan if findings is None else findings.scores.true
+        worth = count if findings is None else abs(count - true)
+        self._keep(_Shown(worth, -len(self._counts), row, json.dumps(details, separators=(",", ":"))))
+        self._counts.append((count, true, height * width / 1e6))
+
+    def _room(self) -> int:
+        """Bytes for the next image: an even share of what is left, if nothing is to be dropped."""
+        left = self._planned - len(self._counts)
+        return max(_LEAST, (self._limit - self._used) // max(1, left))
+
+    def _keep(self, image: _Shown) -> None:
+        heapq.heappush(self._shown, image)
+        self._used += image.bytes
+        while self._used > self._limit and len(self._shown) > 1:
+            self._used -= heapq.heappop(self._shown).bytes
+
+    def write(
+        self,
+        path: Path,
+        title: str,
+        *,
+        about: str = "",
+        figures: Sequence[tuple[str, str, str]] = (),
+        notes: Sequence[str] = (),
+        distance: str | None = None,
+    ) -> None:
+        """Write the page to ``path``.
+
+        Args:
+            about: where the predictions come from.
+            figures: name, value and what it is about, of the whole evaluation.
+            notes: what a reader must know, each a sentence.
+            distance: within which points were matched.
+
+        Raises:
+            WriteError: the page cannot be written there.
+        """
+        images = sorted(self._shown, reverse=True)
+        page = template("predictions_page.html").render(
+            title=title,
+            about=about,
+            figures=figures,
+            notes=notes,
+            distance=distance,
+            compared=self._compared,
+            total=sum(count for count, _, _ in self._counts),
+            images=len(self._counts),
+            unmasked=sum(image.row["unmasked"] for image in images),
+            histograms=self._histograms(),
+            data={
+                "images": [image.row for image in images],
+                "dots": [[true, _number(count), round(true / size, 2)] for count, true, size in self._counts]
+                if self._compared
+                else [],
+                "compared": self._compared,
+                "tile": TILE,
+                "roles": [role.name for role in Role],
+                "scoreSteps": SCORE_STEPS,
+            },
+            details=[Markup(image.details) for image in images],  # numbers and base64 alone
+        )
+        files.write_text(path, page)
+
+    def _histograms(self) -> list[Histogram]:
+        counts = np.array(self._counts).reshape(-1, 3)
+        wide = [("people found per image", counts[:, 0])]
+        if self._compared:
+            wide = [("true people per image", counts[:, 1])]
+        found = [histogram(name, "", values, _count_edges(values), "images") for name, values in wide]
+        if self._compared and len(counts):
+            errors = counts[:, 0] - counts[:, 1]
+            reach = max(1.0, float(np.abs(errors).max()))
+            edges = np.linspace(-reach, reach, _BINS + 1)
+            found.append(histogram("error: found - true", "", errors, edges, "images"))
+        return [each for each in found if each is not None]
+
+
+def _people(prediction: Prediction, findings: Findings | None, most: int) -> PackedPeople:
+    """With masks as fine as ``most`` bytes allow, or without."""
+    roles, missed = (None, None) if findings is None else (findings.roles, findings.missed)
+    height, width = prediction.size
+    scale = min(1.0, math.sqrt(_MASK_PIXELS / max(1, height * width)))
+    for _ in range(_COARSENINGS + 1 if prediction.has_masks else 0):
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        packed = pack_people(prediction, size, roles, missed)
+        if len(packed.columns) <= most:
+            return packed
+        scale /= 2
+    return pack_people(prediction, None, roles, missed)
+
+
+def _count_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A whole number of people a bar."""
+    step = max(1, math.ceil((float(values.max(initial=0)) + 1) / _BINS))
+    return np.arange(_BINS + 1, dtype=np.float64) * step
+
+
+def _number(value: float | None) -> float | int | None:
+    """Short in JSON: whole numbers as such, others to four places."""
+    if value is None:
+        return None
+    return int(value) if float(value).is_integer() else round(float(value), 4)
