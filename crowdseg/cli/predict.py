@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def predict(
     overlay: Annotated[
         str, typer.Option(metavar="LIST", help="What pictures show: points, masks, outlines, density; none for none.")
     ] = "points,masks",
+    page: Annotated[bool, typer.Option(help="Write page.html, to look through what was found.")] = True,
     count_only: Annotated[bool, typer.Option("--count-only", help="No masks: counts and points, faster.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this are reported.")] = 0.5,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
@@ -48,7 +50,8 @@ def predict(
     """Count and segment the people in images.
 
     Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) or other --format,
-    and overlays. Images that are done already, with these weights and settings, are not done again.
+    overlays, and page.html to look through them. Images that are done already, with these weights and settings, are
+    not done again.
     """
     from crowdseg.engine import load
     from crowdseg.engine.image_files import find_images
@@ -58,6 +61,7 @@ def predict(
     from crowdseg.report.formats import FORMATS
     from crowdseg.report.overlay import LAYERS
     from crowdseg.report.prediction import Outputs, PredictionWriter
+    from crowdseg.report.predictions_page import page_beside
 
     layers = _chosen("--overlay", overlay, LAYERS)
     outputs = Outputs(_chosen("--format", format, FORMATS), label_maps=save_masks, overlay=layers)
@@ -72,9 +76,13 @@ def predict(
     options = {} if tile is None else {"tile": tile}
     info = {"model": model.name, "run": str(model.run), "min_score": min_score}
     settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
-    with PredictionWriter.open(folder, images, outputs, settings=settings, overwrite=overwrite, info=info) as writer:
-        new = predict_images(model, writer.todo, writer.add, min_score=min_score, masks=not count_only, **options)
-        broken = [*writer.again(writer.undrawn, writer.add), *new.broken]
+    page_texts = f"People in {_name(sources)}", f"By {model.name}, people scored above {min_score:g}."
+    with (
+        PredictionWriter.open(folder, images, outputs, settings=settings, overwrite=overwrite, info=info) as writer,
+        page_beside(writer, images, *page_texts) if page else nullcontext(writer.add) as add,
+    ):
+        new = predict_images(model, writer.todo, add, min_score=min_score, masks=not count_only, **options)
+        broken = [*writer.again(writer.undrawn, add), *new.broken]
     result = PredictedImages(writer.counts(), broken)
     _print(result, as_json)
     if kept := len(writer.done) + len(writer.undrawn):

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdseg.engine.roles import Role
 from crowdseg.engine.scoring import ImageScores
 from crowdseg.metrics import inside
 from crowdseg.metrics.localization import box_sigmas, partners, pixel_sigmas
 from crowdseg.structures import Points, Prediction, Sample
-
-
-class Role(IntEnum):
-    """What became of a person; ``found`` where nothing says what is true."""
-
-    found = 0
-    hit = 1
-    false = 2
-    missed = 3
-    ignored = 4  # in a region that is left out of scoring
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdseg import rle
-from crowdseg.engine.findings import Role
+from crowdseg.engine.roles import Role
 from crowdseg.structures import RLE, LabelMap, Points, Prediction, Size
 
 SCORE_STEPS = 1000  # of a score from 0 to 1
@@ -45,7 +45,7 @@ def pack_people(
 
     Args:
         mask_size: (H, W) in which masks are packed; None leaves them out, their areas stay.
-        roles: ``(N,)`` how each person of the prediction came out, by :class:`crowdseg.engine.findings.Role`.
+        roles: ``(N,)`` how each person of the prediction came out, by :class:`crowdseg.engine.roles.Role`.
         missed: ``(K, 2)`` points (x, y) in pixels, put behind the others.
     """
     extra = np.zeros((0, 2)) if missed is None else missed

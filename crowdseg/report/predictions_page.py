@@ -6,25 +6,34 @@ number and the size of the images; what does not fit is left out, and the page s
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from crowdseg import files
-from crowdseg.engine.findings import Findings, Role
+from crowdseg.engine.roles import Role
 from crowdseg.report.page_parts import Histogram, histogram, template
 from crowdseg.report.page_people import SCORE_STEPS, PackedPeople, pack_people
 from crowdseg.report.page_pictures import TILE, page_picture
 from crowdseg.structures import Prediction
 
+if TYPE_CHECKING:
+    from crowdseg.engine.findings import Findings  # behind it stands SciPy, which takes a while to load
+    from crowdseg.engine.image_files import NamedImage
+    from crowdseg.report.prediction import PredictionWriter
+
+PAGE = "page.html"  # its name in a folder of results
 LIMIT = 19_000_000  # bytes of the images in a page
 PLANNED = 200  # images for which the limit is divided where nobody says how many there will be
 _LEAST = 24_000  # bytes an image may take, however many there are
@@ -108,6 +117,11 @@ class PredictionsPage:
         self._keep(_Shown(worth, -len(self._counts), row, json.dumps(details, separators=(",", ":"))))
         self._counts.append((count, true, height * width / 1e6))
 
+    @property
+    def images(self) -> int:
+        """How many were taken, those that are left out included."""
+        return len(self._counts)
+
     def _room(self) -> int:
         """Bytes for the next image: an even share of what is left, if nothing is to be dropped."""
         left = self._planned - len(self._counts)
@@ -128,6 +142,7 @@ class PredictionsPage:
         figures: Sequence[tuple[str, str, str]] = (),
         notes: Sequence[str] = (),
         distance: str | None = None,
+        state: str = "",
     ) -> None:
         """Write the page to ``path``.
 
@@ -136,6 +151,7 @@ class PredictionsPage:
             figures: name, value and what it is about, of the whole evaluation.
             notes: what a reader must know, each a sentence.
             distance: within which points were matched.
+            state: what :func:`_state_of` reads again.
 
         Raises:
             WriteError: the page cannot be written there.
@@ -147,9 +163,10 @@ class PredictionsPage:
             figures=figures,
             notes=notes,
             distance=distance,
+            state=state,
             compared=self._compared,
             total=sum(count for count, _, _ in self._counts),
-            images=len(self._counts),
+            images=self.images,
             unmasked=sum(image.row["unmasked"] for image in images),
             histograms=self._histograms(),
             data={
@@ -178,6 +195,54 @@ class PredictionsPage:
             edges = np.linspace(-reach, reach, _BINS + 1)
             found.append(histogram("error: found - true", "", errors, edges, "images"))
         return [each for each in found if each is not None]
+
+
+@contextmanager
+def page_beside(
+    writer: PredictionWriter, images: Sequence[NamedImage], title: str, about: str
+) -> Iterator[Callable[[Prediction, NDArray[np.uint8]], None]]:
+    """Gives what hands images on to ``writer`` and to a page; when the block ends, ``page.html`` lies in its folder.
+
+    Where the writer had some of the images before, all are read again for the page, so that it is the one of a single
+    call; nothing is, where the page that is there shows the very same. There is none when the block ends by an error:
+    the next call draws it.
+
+    Args:
+        images: all of the writer's, in their order.
+        about: where the predictions come from.
+    """
+    path, known = writer.folder / PAGE, len(writer.counts())
+    if known == len(images) and _state_of(path) == _state(title, about, writer.counts()):
+        yield writer.add
+        return
+    files.remove(path)
+    page = PredictionsPage(len(images))
+
+    def add(prediction: Prediction, pixels: NDArray[np.uint8]) -> None:
+        writer.add(prediction, pixels)
+        page.add(prediction, pixels)
+
+    yield writer.add if known else add
+    if known:
+        finished = {name for name, _ in writer.counts()}
+        writer.again([image for image in images if image.name in finished], page.add)
+    notes = [f"{len(images) - page.images} of {len(images)} images could not be read and are left out."]
+    state = _state(title, about, writer.counts())
+    page.write(path, title, about=about, notes=notes[: page.images < len(images)], state=state)
+
+
+def _state(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _state_of(path: Path) -> str | None:
+    """Of what the page at ``path`` was made, None where there is none."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = re.search('<meta name="state" content="(.*?)">', file.read(4096))
+    except (OSError, ValueError):
+        return None
+    return found and found[1]
 
 
 def _people(prediction: Prediction, findings: Findings | None, most: int) -> PackedPeople:

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
         assert (labels.shape, labels.sum()) == ((20, 30), 16)
         assert Image.open(folder / "overlays" / f"{name}.jpg").size == (480, 320)  # small ones are enlarged
     assert {path.name for path in folder.iterdir()} == {
-        "counts.csv", "people.jsonl", "predictions.json", "masks", "overlays",
+        "counts.csv", "page.html", "people.jsonl", "predictions.json", "masks", "overlays",
     }  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def test_nothing_is_left_half_written(capsys, monkeypatch, model, photos):
     assert code == 130 and list(Path("runs/predict/photos").iterdir()) == []
 
 
-OUTPUTS = ("counts.csv", "predictions.json", "people.jsonl")
+OUTPUTS = ("counts.csv", "page.html", "predictions.json", "people.jsonl")
 
 
 def contents(folder="runs/predict/photos") -> dict[str, bytes]:
@@ -284,7 +285,7 @@ def test_pictures_of_other_layers_are_drawn_of_what_was_found(capsys, monkeypatc
 
 
 def test_formats_of_what_was_found(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--format", "none", "--overlay", "none")
+    run(capsys, monkeypatch, "predict", photos, "--format", "none", "--overlay", "none", "--no-page")
     assert set(contents()) == {"counts.csv", "people.jsonl"}
     run(capsys, monkeypatch, "predict", photos, "--format", "nwpu,coco", "--overlay", "none")
     assert model[-1].asked == [] and set(contents()) == {*OUTPUTS, "nwpu-counting.txt", "nwpu-localization.txt"}
@@ -335,3 +336,24 @@ def test_table_for_people():
         ["b.jpg", "3.25"],
         ["2 images", "15.25"],
     ]
+
+
+def test_the_page_is_of_the_images_asked_for_and_drawn_when_they_change(capsys, monkeypatch, model, photos):
+    def shown() -> list[str]:
+        data = re.search(r'id="data">(.*?)</script>', page.read_text())[1]
+        return [image["name"] for image in json.loads(data)["images"]]
+
+    page = Path("there/page.html")
+    run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    assert shown() == ["A day/IMG_1.jpg", "IMG_2.jpg", "IMG_10.png"]
+    before = page.stat().st_mtime_ns
+    run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    assert page.stat().st_mtime_ns == before
+    run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--out", "there")
+    assert shown() == ["IMG_2.jpg", "IMG_10.png"]
+    (photos / "IMG_3.jpg").write_bytes(b"no image")
+    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    assert code == 3 and len(shown()) == 3 and "1 of 4 images could not be read" in page.read_text()
+    stop_at(monkeypatch, 1)
+    run(capsys, monkeypatch, "predict", photos, "--out", "there", "--count-only")
+    assert not page.exists()  # it would not be of what else is there

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from crowdseg import rle
-from crowdseg.engine.findings import Role, findings
+from crowdseg.engine.findings import findings
+from crowdseg.engine.roles import Role
 from crowdseg.engine.scoring import Scorer
 from crowdseg.report.page_people import PackedPeople, draw_small, pack_people
 from crowdseg.report.page_pictures import TILE, page_picture
