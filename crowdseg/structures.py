@@ -52,6 +52,22 @@ class Sample:
         return 0 if self.points is None else len(self.points)
 
 
+class _Labels:
+    """The field ``labels``: the map that was given, or painted from exclusive masks at the first question for it."""
+
+    def __get__(self, prediction: Prediction | None, owner: type[Prediction]) -> LabelMap | None:
+        if prediction is None:  # asked for the field's default
+            return None
+        if prediction._labels is None and prediction.exclusive and prediction.rles is not None:
+            from crowdseg import rle
+
+            prediction._labels = rle.to_label_map(prediction.rles, prediction.size)
+        return prediction._labels
+
+    def __set__(self, prediction: Prediction, labels: LabelMap | None) -> None:
+        prediction._labels = labels
+
+
 @dataclass
 class Prediction:
     """What a model (or another tool) says of one image.
@@ -60,20 +76,23 @@ class Prediction:
         size: ``(H, W)``.
         points: ``(N, 2)`` float64, the person's location.
         scores: ``(N,)`` float32 in [0, 1].
-        labels: ``(H, W)`` int32 exclusive label map, n + 1 = n-th point, or None.
-        rles: N masks that may overlap (other tools' output), or None. At most one of ``labels`` and ``rles`` is given.
+        labels: ``(H, W)`` int32 exclusive label map, n + 1 = n-th point, or None; of exclusive ``rles`` made on demand.
+        rles: N masks, or None. At most one of ``labels`` and ``rles`` is given.
         key, image: as in :class:`Sample`, where known.
         total: a count that is not the number of points (a density map's sum), or None.
+        exclusive: ``rles`` do not overlap; those of other tools may.
     """
 
     size: Size
     points: Points
     scores: NDArray[np.float32]
-    labels: LabelMap | None = None
+    labels: _Labels = _Labels()
     rles: list[RLE] | None = None
     key: str | None = None
     image: Path | None = None
     total: float | None = None
+    exclusive: bool = False
+    _labels: LabelMap | None = field(default=None, init=False, repr=False, compare=False)  # what is there of `labels`
 
     @property
     def count(self) -> float:
@@ -82,7 +101,7 @@ class Prediction:
 
     @property
     def has_masks(self) -> bool:
-        return self.labels is not None or self.rles is not None
+        return self._labels is not None or self.rles is not None
 
     def masks(self) -> list[RLE]:
         """One mask per person, in point order; empty masks where a person owns no pixel."""
@@ -90,9 +109,9 @@ class Prediction:
 
         if self.rles is not None:
             return self.rles
-        if self.labels is None:
+        if self._labels is None:
             raise ValueError("this prediction has no masks")
-        return rle.from_label_map(self.labels, len(self.points))
+        return rle.from_label_map(self._labels, len(self.points))
 
     def above(self, min_score: float) -> Prediction:
         """The same prediction with only the people scored above ``min_score``, relabelled in order."""
@@ -100,9 +119,10 @@ class Prediction:
         if len(kept) == len(self.scores):
             return self
         labels = None
-        if self.labels is not None:
+        if self._labels is not None and self.rles is None:
             renumber = np.zeros(len(self.points) + 1, np.int32)
             renumber[kept + 1] = np.arange(1, len(kept) + 1, dtype=np.int32)
-            labels = renumber[self.labels]
+            labels = renumber[self._labels]
         rles = None if self.rles is None else [self.rles[i] for i in kept]
-        return replace(self, points=self.points[kept], scores=self.scores[kept], labels=labels, rles=rles)
+        chosen = {"points": self.points[kept], "scores": self.scores[kept], "labels": labels, "rles": rles}
+        return replace(self, **chosen)  # type: ignore[arg-type]

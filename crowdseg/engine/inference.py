@@ -1,28 +1,34 @@
-"""From an image of any size to located people with masks: tiles through the network, one map behind it.
+"""From images of any size to located people with masks: tiles through the network, one map behind it.
 
 Tiles overlap by the network's receptive field and start at multiples of 32, so that each output cell sees in its tile
 what it would see in the whole image; each cell, and so each person, is taken from the one tile whose core holds it.
+Masks are drawn strip by strip and kept as run lengths.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from crowdseg import rle
 from crowdseg.config import XMaskConfig
 from crowdseg.engine.device import autocast
+from crowdseg.engine.memory import OutOfMemory
+from crowdseg.engine.room import DEFAULT_TILE, Plan, canvas_of, smallest_tile
 from crowdseg.errors import UsageError
-from crowdseg.methods.pseudo import Detections, detect, person_labels
+from crowdseg.methods.pseudo import Detections, circle_radii, detect, person_labels, person_labels_of_columns
 from crowdseg.models import OUTPUT_STRIDE, Network, Output, normalise, receptive_radius
 from crowdseg.models.network import PAD_TO
 from crowdseg.structures import Prediction, Size
 
-DEFAULT_TILE = 1024
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,10 @@ class _Tile:
 
 def predict_image(
     network: Network,
-    image: NDArray[np.uint8],
+    image: Pixels,
     settings: XMaskConfig,
     *,
-    tile: int = DEFAULT_TILE,
+    plan: Plan = Plan(),
     min_score: float = 0.5,
     masks: bool = True,
     amp: bool = False,
@@ -49,46 +55,80 @@ def predict_image(
 
     Args:
         settings: thresholds of the masks (``eval_*``).
-        tile: side of the tiles in pixels; what fits into one tile is done whole.
+        plan: the tiles, and how much is drawn at once; what fits into one tile is done whole.
         masks: whether to draw masks; without them it is faster.
     """
-    size: Size = (image.shape[0], image.shape[1])
-    output = run_network(network, image, masks, tile=tile, amp=amp)
-    people = _inside(detect(output.logits, min_score), size)
-    people = people.select(people.probability > min_score)
-    labels = None
-    if masks:
-        assert output.embedding is not None
-        labels = person_labels(
-            output.embedding,
-            people,
-            _canvas(size),
-            energy_threshold=settings.eval_energy_threshold,
-            geometry_weight=settings.eval_geometry_weight,
-            sigma=settings.eval_sigma,
-        )[0, : size[0], : size[1]]
-    return Prediction(
-        size=size,
-        points=people.points.cpu().double().numpy(),
-        scores=people.probability.cpu().numpy(),
-        labels=None if labels is None else labels.cpu().numpy().astype(np.int32),
-    )
+    return predict_together(network, [image], settings, plan=plan, min_score=min_score, masks=masks, amp=amp)[0]
+
+
+def predict_together(
+    network: Network,
+    images: Sequence[Pixels],
+    settings: XMaskConfig,
+    *,
+    plan: Plan = Plan(),
+    min_score: float = 0.5,
+    masks: bool = True,
+    amp: bool = False,
+) -> list[Prediction]:
+    """:func:`predict_image` of images that fill the same canvas (:func:`~.room.canvas_of`), in one batch."""
+    output = run_network(network, images, masks, tile=plan.tile, amp=amp)
+    found = detect(output.logits, min_score)
+    predictions = []
+    for index, image in enumerate(images):
+        size: Size = (image.shape[0], image.shape[1])
+        people = _inside(found.select(found.batch_index == index), size)
+        people = people.select(people.probability > min_score)
+        people.batch_index = torch.zeros_like(people.batch_index)
+        drawn = {} if output.embedding is None else _draw(output.embedding[index, None], people, size, settings, plan)
+        points, scores = people.points.cpu().double().numpy(), people.probability.cpu().numpy()
+        predictions.append(Prediction(size=size, points=points, scores=scores, **drawn))
+    return predictions
+
+
+def _draw(embedding: Tensor, people: Detections, size: Size, settings: XMaskConfig, plan: Plan) -> dict[str, Any]:
+    """The masks as fields of a :class:`Prediction`: a label map of an image that is drawn at once, else RLE."""
+    canvas = canvas_of(size)
+    radii = circle_radii(people.points, people.batch_index, canvas)
+    thresholds: dict[str, Any] = {
+        "energy_threshold": settings.eval_energy_threshold,
+        "geometry_weight": settings.eval_geometry_weight,
+        "sigma": settings.eval_sigma,
+    }
+    width = max(plan.strip // canvas[0], PAD_TO)
+    if canvas[1] <= width:
+        labels = person_labels(embedding, people, canvas, radii=radii, **thresholds)[0, : size[0], : size[1]]
+        return {"labels": labels.cpu().numpy()}
+    strips = []
+    for start in range(0, size[1], width):
+        columns = (start, min(start + width, size[1]))
+        try:
+            labels, near = person_labels_of_columns(embedding, people, radii, canvas, columns, plan.most, **thresholds)
+        except OverflowError as error:
+            raise OutOfMemory(
+                f"The masks of people who stand far from all others take more memory than may be taken ({error}): "
+                "raise --max-memory, or pass --count-only."
+            ) from error
+        owner, first, past = rle.runs_of_labels(labels[: size[0]].cpu().numpy(), start)
+        strips.append((near.cpu().numpy()[owner], first, past))
+    return {"rles": rle.from_runs(rle.joined(strips), len(people.points), size), "exclusive": True}
 
 
 @torch.inference_mode()
 def run_network(
-    network: Network, image: NDArray[np.uint8], masks: bool, *, tile: int = DEFAULT_TILE, amp: bool = False
+    network: Network, images: Pixels | Sequence[Pixels], masks: bool, *, tile: int = DEFAULT_TILE, amp: bool = False
 ) -> Output:
-    """Logits ``(1, h, w)`` and embedding ``(1, 16, h, w)`` of the image padded to multiples of 32."""
+    """Logits ``(B, h, w)`` and embedding ``(B, 16, h, w)`` of images filled up to the same multiples of 32."""
+    images = [images] if isinstance(images, np.ndarray) else images
     device = next(network.parameters()).device
-    canvas = _canvas((image.shape[0], image.shape[1]))
+    canvas = canvas_of((images[0].shape[0], images[0].shape[1]))
     rows, columns = (_tiles(length, tile, _margin(network, canvas, tile)) for length in canvas)
     cells = (canvas[0] // OUTPUT_STRIDE, canvas[1] // OUTPUT_STRIDE)
-    logits = torch.empty(1, *cells, device=device)
-    embedding = torch.empty(1, 16, *cells, device=device) if masks else None
+    logits = torch.empty(len(images), *cells, device=device)
+    embedding = torch.empty(len(images), 16, *cells, device=device) if masks else None
     for row in rows:
         for column in columns:
-            pixels = _pixels(image, row, column, device)
+            pixels = torch.cat([_pixels(image, row, column, device) for image in images])
             with autocast(device, amp):
                 seen = network(pixels, masks, (row.start, column.start), canvas)
             inner = (..., _core(row), _core(column))
@@ -99,30 +139,28 @@ def run_network(
     return Output(logits, embedding)
 
 
-def _canvas(size: Size) -> Size:
-    height, width = (-(-length // PAD_TO) * PAD_TO for length in size)
-    return height, width
-
-
 def _margin(network: Network, canvas: Size, tile: int) -> int:
     if max(canvas) <= tile:
         return 0
-    if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
+    smallest = smallest_tile(network)
+    if tile < smallest:
+        if smallest < max(canvas):
+            raise UsageError(f"--tile {tile} is too small for this network: use at least {smallest}.")
         raise UsageError(
             f"This backbone looks at the whole image at once, so tiles would change what it sees: pass --tile "
             f"{max(canvas)} to do an image of this size whole."
         )
-    margin = receptive_radius(network)
-    if tile < 2 * margin + PAD_TO:
-        raise UsageError(f"--tile {tile} is too small for this network: use at least {2 * margin + PAD_TO}.")
-    return margin
+    return receptive_radius(network)
 
 
 def _tiles(length: int, tile: int, margin: int) -> list[_Tile]:
-    """Tiles along an axis of ``length`` pixels; cores lie side by side, margins end at the image's rim."""
+    """Tiles along an axis of ``length`` pixels; cores of about the same length lie side by side, margins end at the
+    image's rim."""
     if length <= tile:
         return [_Tile(0, length, 0, length)]
-    core = (tile - 2 * margin) // PAD_TO * PAD_TO
+    largest = (tile - 2 * margin) // PAD_TO * PAD_TO
+    number = -(-length // largest)
+    core = -(-length // (number * PAD_TO)) * PAD_TO
     starts = range(0, length, core)
     ends = [min(start + core, length) for start in starts]
     return [_Tile(max(a - margin, 0), min(b + margin, length), a, b) for a, b in zip(starts, ends, strict=True)]
@@ -136,9 +174,9 @@ def _core(tile: _Tile) -> slice:
     return _cells(tile.core_start - tile.start, tile.core_end - tile.start)
 
 
-def _pixels(image: NDArray[np.uint8], row: _Tile, column: _Tile, device: torch.device) -> Tensor:
+def _pixels(image: Pixels, row: _Tile, column: _Tile, device: torch.device) -> Tensor:
     """The tile ``(1, 3, H, W)``, normalised, filled at the right and bottom with the mean colour."""
-    part = image[row.start : row.end, column.start : column.end]
+    part = np.ascontiguousarray(image[row.start : row.end, column.start : column.end])  # an image may be turned
     pixels = normalise(torch.tensor(part, device=device).permute(2, 0, 1)[None])
     fill = (0, column.end - column.start - part.shape[1], 0, row.end - row.start - part.shape[0])
     return F.pad(pixels, fill)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crowdseg.config import TrainConfig, read_config
 from crowdseg.data.images import read_image
 from crowdseg.engine.checkpoint import find_run, load_weights
 from crowdseg.engine.device import choose_device
-from crowdseg.engine.inference import DEFAULT_TILE, predict_image
+from crowdseg.engine.inference import predict_together
+from crowdseg.engine.room import free_for_predicting, plan_image
+from crowdseg.errors import UsageError
 from crowdseg.methods import method_class
-from crowdseg.models import Network
+from crowdseg.models import Network, folded
 from crowdseg.structures import Prediction
+
+Image = NDArray[np.uint8] | Tensor | Path | str
 
 
 @dataclass
@@ -38,34 +45,78 @@ class Model:
         """False for imported weights that came without a mask head: they count and locate people."""
         return bool(self.record.get("masks", True))
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @cached_property
+    def _quick(self) -> Network:
+        return folded(self.network)
+
     def predict(
         self,
-        image: NDArray[np.uint8] | Path | str,
+        image: Image,
         *,
-        tile: int = DEFAULT_TILE,
+        tile: int | None = None,
         min_score: float = 0.5,
         masks: bool = True,
+        max_memory: int | None = None,
     ) -> Prediction:
-        """People in an image file or ``(H, W, 3)`` uint8 RGB array, every one above ``min_score``, with masks.
+        """Every person above ``min_score`` in an image of any size, with masks.
 
         Without masks where ``masks`` is False, or where the network draws none (:attr:`draws_masks`).
 
+        Args:
+            image: a file; ``(H, W, 3)`` uint8 RGB; or a tensor ``(3, H, W)`` RGB on any device, uint8 or, as
+                torchvision's ``to_tensor`` gives it, floats in [0, 1].
+            tile: side in pixels of the tiles that an image larger than it is cut into; None for what memory allows.
+            max_memory: bytes that the process may hold in all (on a GPU: of the GPU's memory); None for half of what
+                is free.
+
         Raises:
             DataError: the file is not a readable image.
+            UsageError: an array or tensor of another shape or type, or tiles too small for the network.
+            OutOfMemory: ``max_memory`` does not do for an image of this size.
         """
-        path = None if isinstance(image, np.ndarray) else Path(image)
-        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
-        prediction = predict_image(
-            self.network,
-            pixels,
-            self.config.xmask,
-            tile=tile,
-            min_score=min_score,
-            masks=masks and self.draws_masks,
-            amp=self.config.amp,
-        )
+        path = Path(image) if isinstance(image, str | Path) else None
+        pixels = read_image(Path(image)) if isinstance(image, str | Path) else as_pixels(image)
+        (prediction,) = self.predict_together([pixels], tile, min_score, masks, max_memory)
         prediction.image = path
         return prediction
+
+    def predict_together(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        tile: int | None = None,
+        min_score: float = 0.5,
+        masks: bool = True,
+        max_memory: int | None = None,
+    ) -> list[Prediction]:
+        """:meth:`predict` of ``(H, W, 3)`` arrays in one batch; all fill the same canvas (:func:`~.room.canvas_of`)."""
+        masks = masks and self.draws_masks
+        plan = plan_image(self.network, images[0].shape[:2], masks, free_for_predicting(self.device, max_memory), tile)
+        return predict_together(
+            self._quick, images, self.config.xmask, plan=plan, min_score=min_score, masks=masks, amp=self.config.amp
+        )
+
+
+def as_pixels(image: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
+    """An array or tensor as :meth:`Model.predict` takes them -> ``(H, W, 3)`` uint8.
+
+    Raises:
+        UsageError: it has another shape or type.
+    """
+    if isinstance(image, Tensor):
+        if image.is_floating_point():
+            image = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8)
+        image = (image.movedim(0, -1) if image.ndim == 3 else image).cpu().numpy()
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        what = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageError(
+            f"An image is a file, an array (H, W, 3) of uint8 or a tensor (3, H, W) of uint8 or floats in [0, 1]: "
+            f"this is {what}."
+        )
+    return image
 
 
 def load(run: Path | str | None = None, device: str | torch.device = "auto") -> Model:
@@ -83,9 +134,7 @@ def load(run: Path | str | None = None, device: str | torch.device = "auto") -> 
     return Model(network.eval().to(chosen), config, found.folder, record)
 
 
-def predict(
-    image: NDArray[np.uint8] | Path | str, model: Model | Path | str | None = None, **options: object
-) -> Prediction:
+def predict(image: Image, model: Model | Path | str | None = None, **options: object) -> Prediction:
     """:meth:`Model.predict` in one call; ``model`` may be a run folder, or None for the newest run."""
     ready = model if isinstance(model, Model) else load(model)
     return ready.predict(image, **options)  # type: ignore[arg-type]

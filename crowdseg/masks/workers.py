@@ -14,11 +14,12 @@ from typing import Any
 
 from crowdseg.data import read_image
 from crowdseg.errors import CrowdsegError, WriteError
-from crowdseg.masks.memory import check_memory, free_memory, memory_of
+from crowdseg.masks.memory import check_memory, memory_of
 from crowdseg.masks.prepare import masks_from_points
 from crowdseg.masks.segmenters import make_segmenter
 from crowdseg.masks.settings import MaskSettings
 from crowdseg.masks.store import MaskStore
+from crowdseg.memory import free_memory
 from crowdseg.structures import Sample
 
 _LEAST_IMAGES = 8  # per process: starting one takes about as long as some of them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from crowdseg.ops.batching import nearest_pixel
 
 MIN_RADIUS = 3.0
 MAX_RADIUS_FACTOR = 0.5
+REACH_OF_BLUR = 32  # pixels, with room to spare: beyond it an embedding cell has no part in a pixel's features
 
 
 @dataclass
@@ -90,6 +92,46 @@ def person_labels(
         claim_circle=claim_circle,
         sigma=sigma,
     )
+
+
+def person_labels_of_columns(
+    embedding: Tensor,
+    found: Detections,
+    radii: Tensor,
+    size: tuple[int, int],
+    columns: tuple[int, int],
+    most: int | None = None,
+    **settings: Any,
+) -> tuple[Tensor, Tensor]:
+    """What :func:`person_labels` gives on the columns from a to b of one image, drawn without the others.
+
+    Args:
+        embedding: ``(1, D, H / 4, W / 4)`` of the whole image.
+        found, radii: all people of the image, and the radii of their circles.
+        size: ``(H, W)`` of the whole image.
+        columns: (a, b) in pixels.
+        most: pixels that may be drawn, the columns of the points whose circles reach in being among them.
+        **settings: as for :func:`person_labels`.
+
+    Returns:
+        Labels ``(H, b - a)`` int32, n + 1 for the n-th of those whose circles reach in; their indices.
+
+    Raises:
+        OverflowError: more than ``most`` pixels would have to be drawn.
+    """
+    x = found.points[:, 0]
+    near = torch.nonzero((x + radii > columns[0] - 1) & (x - radii < columns[1])).squeeze(1)
+    people = found.select(near)
+    ends = torch.cat([people.points[:, 0], people.points.new_tensor([columns[0], columns[1] - 1])])
+    left = max(int(ends.min()) - REACH_OF_BLUR, 0) // OUTPUT_STRIDE
+    right = min(-(-(int(ends.max()) + REACH_OF_BLUR) // OUTPUT_STRIDE), size[1] // OUTPUT_STRIDE)
+    start, width = left * OUTPUT_STRIDE, (right - left) * OUTPUT_STRIDE
+    if most is not None and size[0] * width > most:
+        raise OverflowError(f"{size[0]} x {width} pixels would have to be drawn at once, and {most} are allowed")
+    people.points = people.points - people.points.new_tensor([start, 0])
+    part = embedding[..., left:right].contiguous()
+    labels = person_labels(part, people, (size[0], width), radii=radii[near], **settings)
+    return labels[0, :, columns[0] - start : columns[1] - start], near
 
 
 def circle_radii(points: Tensor, batch_index: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from crowdseg.models.backbone import COARSE_STRIDE, FINE_STRIDE, Backbone
 from crowdseg.models.heads import DensityHead, Fuse, MaskHead
@@ -64,6 +68,31 @@ def _coordinates(features: Tensor, origin: tuple[int, int], canvas: tuple[int, i
     return torch.stack([x, y]).to(features.dtype).expand(len(features), -1, -1, -1)
 
 
+def folded(network: Network) -> Network:
+    """A copy for prediction: batch norms are in the convolutions in front of them, the weights in channels-last order.
+
+    The same outputs up to rounding, in about half of the time on a CPU.
+    """
+    copy = deepcopy(network).eval()
+    for block in [module for module in copy.modules() if isinstance(module, nn.Sequential)]:
+        for index, (layer, following) in enumerate(pairwise(list(block))):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                block[index], block[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+    return copy.to(memory_format=torch.channels_last)
+
+
+def activation_bytes(network: Network, with_masks: bool) -> float:
+    """The most that a layer's input and output take together, in bytes for every pixel of the image (float32)."""
+    side, most = 64, 0
+
+    def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal most
+        most = max(most, sum(each.nbytes for each in inputs) + output.nbytes)
+
+    _run_watched(network, [m for m in network.modules() if not list(m.children())], add, side, with_masks)
+    return most / side**2
+
+
 def receptive_radius(network: Network) -> int:
     """How far, in pixels, an output cell can see: an upper bound from kernel sizes and strides, a multiple of 32."""
     side, reach = 64, 0.0
@@ -73,17 +102,22 @@ def receptive_radius(network: Network) -> int:
         kernel, dilation = _first(module.kernel_size), _first(module.dilation)
         reach += dilation * (kernel - 1) / 2 * side / inputs[0].shape[-1]
 
-    watched = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
-    hooks = [module.register_forward_hook(add) for module in watched]
-    training = network.training
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, side, side, device=device))
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
+    _run_watched(network, [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)], add, side)
     reach += COARSE_STRIDE  # the bilinear resize of the coarse tap
     return int(-(-reach // PAD_TO)) * PAD_TO
+
+
+@torch.no_grad()
+def _run_watched(
+    network: Network, watched: list[nn.Module], hook: Callable[..., None], side: int, with_masks: bool = True
+) -> None:
+    """One image of ``side`` x ``side`` pixels through the network, ``hook(module, inputs, output)`` at each layer."""
+    handles = [module.register_forward_hook(hook) for module in watched]
+    training = network.training
+    network.eval()(torch.zeros(1, 3, side, side, device=next(network.parameters()).device), with_masks)
+    network.train(training)
+    for handle in handles:
+        handle.remove()
 
 
 def _first(value: Any) -> int:
@@ -94,4 +128,4 @@ def normalise(images: Tensor) -> Tensor:
     """``(..., 3, H, W)`` uint8 -> float32 with ImageNet's mean and deviation."""
     mean = torch.tensor(IMAGE_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGE_STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255).sub_(mean).div_(std)
+    return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)

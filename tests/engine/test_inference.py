@@ -10,11 +10,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 
-from crowdseg import _native
+from crowdseg import _native, rle
 from crowdseg.config import XMaskConfig
-from crowdseg.engine.inference import predict_image, run_network
+from crowdseg.engine.inference import _draw, predict_image, predict_together, run_network
+from crowdseg.engine.memory import OutOfMemory
+from crowdseg.engine.room import Plan
 from crowdseg.errors import UsageError
+from crowdseg.methods.pseudo import Detections
 from crowdseg.models import Network, build_backbone
 
 
@@ -45,13 +49,46 @@ def test_tiles_give_the_whole_images_output(network: Network, image: np.ndarray)
     assert torch.allclose(whole.embedding, tiled.embedding, atol=1e-4)
 
 
-def test_tiles_give_the_whole_images_people(network: Network, image: np.ndarray) -> None:
-    whole = predict_image(network, image, XMaskConfig(), tile=4096)
-    tiled = predict_image(network, image, XMaskConfig(), tile=416)
-    assert len(whole.points) > 500
-    assert np.array_equal(whole.points, tiled.points)
-    assert whole.labels is not None and tiled.labels is not None
-    assert (whole.labels != tiled.labels).mean() < 1e-3
+@pytest.mark.parametrize(("tile", "strip"), [(416, 1), (384, 200 * 704), (4096, 64 * 704)])
+def test_tiles_and_strips_give_the_whole_images_people(
+    network: Network, image: np.ndarray, tile: int, strip: int
+) -> None:
+    whole = predict_image(network, image, XMaskConfig(), plan=Plan(4096))
+    parts = predict_image(network, image, XMaskConfig(), plan=Plan(tile, strip))
+    assert parts.rles is not None and parts.exclusive and len(whole.points) > 500
+    both = set(map(tuple, whole.points)) & set(map(tuple, parts.points))
+    assert len(both) >= 0.999 * max(len(whole.points), len(parts.points))
+    first, second = (
+        [mask for point, mask in zip(p.points, p.masks(), strict=True) if tuple(point) in both] for p in (whole, parts)
+    )
+    ious = [coco_mask.iou([a], [b], [0])[0, 0] if rle.area([a])[0] else 1.0 for a, b in zip(first, second, strict=True)]
+    assert np.mean(ious) >= 0.99
+    assert whole.labels is not None and parts.labels is not None and (whole.labels != parts.labels).mean() < 1e-3
+
+
+def test_strips_hold_the_masks_of_people_who_stand_alone(network: Network) -> None:
+    """Their circles are half as wide as the image: what is left of a strip decides what is drawn in it."""
+    embedding = torch.nn.functional.normalize(torch.randn(1, 16, 48, 160, generator=torch.manual_seed(0)), dim=1)
+    embedding[:, :, :, 40:120] = embedding[:, :, :1, 80:81]  # one thing, in the middle of which three people stand
+    people = Detections(
+        torch.tensor([[241.5, 97.5], [377.5, 97.5], [381.5, 97.5]]), torch.ones(3), torch.zeros(3).long()
+    )
+    whole = _draw(embedding, people, (190, 637), XMaskConfig(), Plan())
+    parts = _draw(embedding, people, (190, 637), XMaskConfig(), Plan(strip=1))
+    assert rle.area(parts["rles"])[0] > 10_000
+    np.testing.assert_array_equal(rle.to_label_map(parts["rles"], (190, 637)), whole["labels"])
+    with pytest.raises(OutOfMemory, match="far from all others"):
+        _draw(embedding, people, (190, 637), XMaskConfig(), Plan(strip=1, most=192 * 120))
+
+
+def test_images_of_one_canvas_go_through_together(network: Network, image: np.ndarray) -> None:
+    images = [image[:300, :400], image[90:384, 7:404], image[:300, :416][::-1]]
+    alone = [predict_image(network, each, XMaskConfig()) for each in images]
+    together = predict_together(network, images, XMaskConfig())
+    for one, other in zip(alone, together, strict=True):
+        assert one.size == other.size and np.array_equal(one.points, other.points) and len(one.points) > 100
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        assert (one.labels != other.labels).mean() < 1e-3
 
 
 def test_people_lie_in_the_image_and_scores_above_the_minimum(network: Network, image: np.ndarray) -> None:
@@ -75,7 +112,7 @@ def test_tiny_images_work(network: Network, size: tuple[int, int]) -> None:
 
 def test_a_tile_below_the_receptive_field_is_refused(network: Network, image: np.ndarray) -> None:
     with pytest.raises(UsageError, match="--tile 64"):
-        predict_image(network, image, XMaskConfig(), tile=64)
+        predict_image(network, image, XMaskConfig(), plan=Plan(64))
 
 
 def test_backbones_that_pool_the_whole_image_are_not_tiled() -> None:
