@@ -38,7 +38,7 @@ class Findings:
     images: int
 
 
-Receive = Callable[[Findings], None]
+Look = Callable[[Findings], None]
 
 
 def findings(sample: Sample, prediction: Prediction, scores: ImageScores, *, boxes: bool, images: int = 1) -> Findings:

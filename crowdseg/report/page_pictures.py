@@ -15,7 +15,7 @@ from crowdseg.structures import Size
 TILE = 512  # px, side of a tile
 _THUMBNAIL = 320  # px, longer side
 _THUMBNAIL_BYTES = 20_000
-_QUALITY = 75
+_QUALITY = 70
 _MOST_PIXELS = 16e6  # of a picture: what a phone's browser can hold decoded
 _STRIPE = 256  # rows that are reduced at a time
 

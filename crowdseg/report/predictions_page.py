@@ -22,7 +22,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from crowdseg import files
+from crowdseg.data import read_image
 from crowdseg.engine.roles import Role
+from crowdseg.errors import DataError
 from crowdseg.report.page_parts import Histogram, histogram, template
 from crowdseg.report.page_people import SCORE_STEPS, PackedPeople, pack_people
 from crowdseg.report.page_pictures import TILE, page_picture
@@ -58,6 +60,17 @@ class _Shown:
         return len(self.details) + len(self.row["thumbnail"]) + len(self.row["name"]) + _FIGURES_SHARED
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a whole evaluation as text; ``main`` ones are seen at once, the others on demand."""
+
+    name: str
+    value: str
+    interval: str
+    remark: str
+    main: bool
+
+
 class PredictionsPage:
     """Collects the images of a page, which :meth:`write` writes.
 
@@ -70,7 +83,8 @@ class PredictionsPage:
         self._planned, self._limit, self._used = planned, limit, 0
         self._shown: list[_Shown] = []
         self._counts: list[tuple[float, float, float]] = []  # people, true people, megapixels of every image
-        self._compared = False
+        self._compared, self._distance = False, None
+        self._unread: list[str] = []
 
     def add(self, prediction: Prediction, pixels: NDArray[np.uint8]) -> None:
         """Take one image ``(H, W, 3)`` with its prediction; ``prediction.key`` is its name."""
@@ -79,7 +93,8 @@ class PredictionsPage:
 
     def add_findings(self, findings: Findings, pixels: NDArray[np.uint8]) -> None:
         """Take one scored image ``(H, W, 3)``."""
-        scores, self._compared, self._planned = findings.scores, True, findings.images
+        self._compared, self._planned, self._distance = True, findings.images, findings.distance
+        scores = findings.scores
         matches, iou = scores.localization.get(findings.distance or ""), scores.mean_iou_c
         row = {
             "name": findings.sample.key,
@@ -89,6 +104,15 @@ class PredictionsPage:
             "iou": None if iou is None else _number(iou.value),
         }
         self._add(row, findings.prediction, pixels, scores.predicted, findings)
+
+    def look(self, findings: Findings) -> None:
+        """Take one scored image, read from its file; the page names those that cannot be read."""
+        try:
+            pixels = read_image(findings.sample.image)
+        except DataError as error:
+            self._unread.append(f"Left out of this page: {error}")
+        else:
+            self.add_findings(findings, pixels)
 
     def _add(
         self,
@@ -139,18 +163,18 @@ class PredictionsPage:
         title: str,
         *,
         about: str = "",
-        figures: Sequence[tuple[str, str, str]] = (),
+        figures: Sequence[Figure] = (),
+        density: Sequence[Sequence[str]] = (),
         notes: Sequence[str] = (),
-        distance: str | None = None,
         state: str = "",
     ) -> None:
         """Write the page to ``path``.
 
         Args:
             about: where the predictions come from.
-            figures: name, value and what it is about, of the whole evaluation.
+            figures: of the whole evaluation.
+            density: the errors by how many people there are: people, images, MAE, RMSE, NAE and bias of each range.
             notes: what a reader must know, each a sentence.
-            distance: within which points were matched.
             state: what :func:`_state_of` reads again.
 
         Raises:
@@ -161,8 +185,9 @@ class PredictionsPage:
             title=title,
             about=about,
             figures=figures,
-            notes=notes,
-            distance=distance,
+            density=density,
+            notes=[*notes, *self._unread],
+            distance=self._distance or "",
             state=state,
             compared=self._compared,
             total=sum(count for count, _, _ in self._counts),

@@ -50,10 +50,10 @@ def train(work: Path) -> None:
     config = make_config("demo", ratio=RATIO)
     common = {"data": work / "data", "masks": work / "masks", "config": config}
     if not (work / "seg").exists():
-        with shown("seg") as announce:
+        with shown() as announce:
             crowdseg.train_seg(out=work / "seg", announce=announce, **common)
     if not (work / "count").exists():
-        with shown("count") as announce:
+        with shown() as announce:
             crowdseg.train_count(out=work / "count", from_run=work / "seg", announce=announce, **common)
 
 

@@ -20,7 +20,7 @@ from crowdseg.engine.roles import Role
 from crowdseg.engine.scoring import Scorer
 from crowdseg.report.page_people import PackedPeople, draw_small, pack_people
 from crowdseg.report.page_pictures import TILE, page_picture
-from crowdseg.report.predictions_page import PredictionsPage
+from crowdseg.report.predictions_page import Figure, PredictionsPage
 from crowdseg.structures import LabelMap, Prediction, Sample
 
 SIZE = (600, 800)
@@ -74,8 +74,12 @@ def eval_page(page: Path) -> Path:
     collected = PredictionsPage()
     for number, count in enumerate(COUNTS):
         collected.add_findings(*scored(count, f"day/IMG_{number}"))
-    figures = [("MAE", "1.0", "people per image")]
-    collected.write(path, "first on crowd", figures=figures, notes=["A <note>."], distance="8 px")
+    figures = [
+        Figure("MAE", "1.0", "0.5 to 2.0", "people per image", True),
+        Figure("bias", "+0.5", "", "in all", False),
+    ]
+    density = [["0", "1", "0", "-", "0", "0"], ["1-100", "3", "1", "1", "50 %", "-1"]]
+    collected.write(path, "first on crowd", figures=figures, density=density, notes=["A <note>."])
     return path
 
 
@@ -441,7 +445,12 @@ def test_every_control_has_a_name(visit, eval_page):
 
 def test_hits_false_and_missed_people_are_told_apart(visit, eval_page):
     visitor = visit(eval_page)
-    assert "A <note>." in visitor.one("#notes").text and "1.0 people per image" in visitor.one(".figures").text
+    assert "A <note>." in visitor.one("#notes").text and visitor.one(".figures").text == "MAE\n1.0"
+    assert not visitor.one("#all-figures table").is_displayed()
+    visitor.one("#all-figures summary").click()
+    table = [row.text for row in visitor.all("#all-figures tr")]
+    assert table == ["MAE 1.0 0.5 to 2.0 people per image", "bias +0.5 in all"]
+    assert [row.text for row in visitor.all(".ranges tbody tr")] == ["0 1 0 - 0 0", "1-100 3 1 1 50 % -1"]
     assert [each.text.split("\n")[0] for each in visitor.all(".image")] == ["error -1"] * 3 + ["error 0"]
     open_first(visitor)
     assert "5 people" not in visitor.one("#heading").text and "4 found, 5 true" in visitor.one("#heading").text
