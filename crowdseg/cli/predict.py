@@ -43,6 +43,9 @@ def predict(
     count_only: Annotated[bool, typer.Option("--count-only", help="No masks: counts and points, faster.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this are reported.")] = 0.5,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What may be held in memory, as 3GB. Default: half of the free.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do all anew, also what is done already.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
@@ -57,6 +60,7 @@ def predict(
     from crowdseg.engine.image_files import find_images
     from crowdseg.engine.predicting import PredictedImages, predict_images
     from crowdseg.errors import UsageError
+    from crowdseg.memory import parse_memory
     from crowdseg.report.console import err
     from crowdseg.report.formats import FORMATS
     from crowdseg.report.overlay import LAYERS
@@ -74,6 +78,7 @@ def predict(
         raise UsageError(f"The weights of {model.run} draw no masks: leave out {needing}.")
     folder = out or Path("runs/predict") / _name(sources)
     options = {} if tile is None else {"tile": tile}
+    options |= {} if max_memory is None else {"max_memory": parse_memory(max_memory)}
     info = {"model": model.name, "run": str(model.run), "min_score": min_score}
     settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
     page_texts = f"People in {_name(sources)}", f"By {model.name}, people scored above {min_score:g}."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crowdseg.config import TrainConfig, read_config
-from crowdseg.data.images import read_image
+from crowdseg.data.images import image_size, read_image
 from crowdseg.engine.checkpoint import find_run, load_weights
 from crowdseg.engine.device import choose_device
 from crowdseg.engine.inference import predict_together
-from crowdseg.engine.room import free_for_predicting, plan_image
+from crowdseg.engine.room import check_file, free_for_predicting, plan_image
 from crowdseg.errors import UsageError
 from crowdseg.methods import method_class
 from crowdseg.models import Network, folded
-from crowdseg.structures import Prediction
+from crowdseg.structures import Prediction, Size
 
 Image = NDArray[np.uint8] | Tensor | Path | str
 
@@ -79,7 +80,9 @@ class Model:
             OutOfMemory: ``max_memory`` does not do for an image of this size.
         """
         path = Path(image) if isinstance(image, str | Path) else None
-        pixels = read_image(Path(image)) if isinstance(image, str | Path) else as_pixels(image)
+        if path:
+            self.check_file(image_size(path), tile=tile, masks=masks, max_memory=max_memory)
+        pixels = as_pixels(image) if isinstance(image, Tensor | np.ndarray) else read_image(Path(image))
         (prediction,) = self.predict_together([pixels], tile, min_score, masks, max_memory)
         prediction.image = path
         return prediction
@@ -94,10 +97,22 @@ class Model:
     ) -> list[Prediction]:
         """:meth:`predict` of ``(H, W, 3)`` arrays in one batch; all fill the same canvas (:func:`~.room.canvas_of`)."""
         masks = masks and self.draws_masks
-        plan = plan_image(self.network, images[0].shape[:2], masks, free_for_predicting(self.device, max_memory), tile)
-        return predict_together(
-            self._quick, images, self.config.xmask, plan=plan, min_score=min_score, masks=masks, amp=self.config.amp
-        )
+        room = free_for_predicting(self.device, max_memory)
+        plan = plan_image(self.network, images[0].shape[:2], masks, room, tile)
+        batches = [images[start : start + plan.together] for start in range(0, len(images), plan.together)]
+        settings: dict[str, Any] = {"plan": plan, "min_score": min_score, "masks": masks, "amp": self.config.amp}
+        done = [predict_together(self._quick, batch, self.config.xmask, **settings) for batch in batches]
+        return [prediction for batch in done for prediction in batch]
+
+    def check_file(
+        self, size: Size, *, tile: int | None = None, masks: bool = True, max_memory: int | None = None
+    ) -> None:
+        """Refuse an image file of ``size`` (H, W) that :meth:`predict` has not the memory for, before it is read.
+
+        Raises:
+            OutOfMemory: names the size and both amounts.
+        """
+        check_file(self.network, size, masks and self.draws_masks, max_memory, tile)
 
 
 def as_pixels(image: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:

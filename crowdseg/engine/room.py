@@ -37,11 +37,13 @@ class Plan:
         tile: side of the tiles in pixels.
         strip: pixels that are drawn at once.
         most: pixels to which a strip may grow where circles reach far beyond it; None for no limit.
+        together: images of this size that may go through the network at once.
     """
 
     tile: int = DEFAULT_TILE
     strip: int = DRAWN_AT_ONCE
     most: int | None = None
+    together: int = 1
 
 
 def free_for_predicting(device: torch.device, max_memory: int | None = None) -> int:
@@ -79,10 +81,30 @@ def plan_image(network: Network, size: Size, masks: bool, room: int, tile: int |
             f"{', choose a smaller --tile' * bool(tile)}{', or pass --count-only' * masks}."
         )
     rest = room - maps
+    together = int(room / (maps + per_pixel * math.prod(canvas)))
     fitting = int(math.sqrt(rest / per_pixel)) // PAD_TO * PAD_TO
     chosen = tile or max(smallest, min(fitting, LARGEST_TILE))
     most = int(rest / DRAWING)
-    return Plan(chosen, min(DRAWN_AT_ONCE, most), most)
+    return Plan(chosen, min(DRAWN_AT_ONCE, most), most, max(1, together))
+
+
+def check_file(
+    network: Network, size: Size, masks: bool, max_memory: int | None = None, tile: int | None = None
+) -> None:
+    """Refuse an image of ``size`` (H, W) before it is read.
+
+    Raises:
+        OutOfMemory: it cannot be decoded or predicted within ``max_memory`` (see :func:`free_for_predicting`).
+    """
+    device, pixels = next(network.parameters()).device, math.prod(size)
+    room = free_for_predicting(torch.device("cpu"), max_memory)
+    if DECODING * pixels > room:
+        raise OutOfMemory(
+            f"{size[1]:,} x {size[0]:,} pixels take {show_memory(DECODING * pixels)} to decode beside what is loaded, "
+            f"and {show_memory(max(room, 0))} may be taken: raise --max-memory, or cut the image."
+        )
+    room = free_for_predicting(device, max_memory) if device.type == "cuda" else room - DECODED * pixels
+    plan_image(network, size, masks, room, tile)
 
 
 def canvas_of(size: Size) -> Size:

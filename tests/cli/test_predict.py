@@ -13,6 +13,7 @@ from rich.console import Console
 import crowdseg.engine
 from crowdseg import cli, files, rle
 from crowdseg.data import Dataset
+from crowdseg.engine.memory import OutOfMemory
 from crowdseg.engine.predicting import PredictedImages
 from crowdseg.engine.prediction_files import read_predictions
 from crowdseg.errors import UsageError
@@ -35,6 +36,13 @@ class FakeModel:
         labels[1:5, 1:5], labels[6:9, 6:9] = 1, 2
         points, scores = np.array([[2.5, 2.5], [7.0, 7.0]]), np.array([0.9, 0.3], np.float32)
         return Prediction(image.shape[:2], points, scores, labels if masks else None).above(min_score)
+
+    def predict_together(self, images, **options):
+        return [self.predict(image, **options) for image in images]
+
+    def check_file(self, size, **options):
+        if options.get("max_memory") == 2**20:
+            raise OutOfMemory("the fake takes more than 0.1 GB")
 
 
 @pytest.fixture
@@ -114,6 +122,16 @@ def test_what_was_written_is_read_back(capsys, monkeypatch, model, photos):
     assert read.masks() == rle.from_label_map(expected.labels, 2)
     counts = read_predictions("there/counts.csv", dataset)
     assert [prediction.count for prediction in counts.predictions.values()] == [2, 2, 2]
+
+
+def test_max_memory_is_asked_before_the_first_image(capsys, monkeypatch, model, photos):
+    code, _, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", "--no-page", "--max-memory", "1.5GB")
+    assert code == 0 and model[0].asked[0]["max_memory"] == 1.5 * 2**30
+    code, out, err = run(capsys, monkeypatch, "predict", photos, "--out", "there", "--max-memory", "1mb")
+    assert code == 1 and "takes more than 0.1 GB" in err and ".jpg: " in err.replace("\n", "") and out == ""
+    assert not model[1].asked
+    code, _, err = run(capsys, monkeypatch, "predict", photos, "--max-memory", "much")
+    assert code == 2 and "`much` is no amount of memory" in err
 
 
 @pytest.mark.parametrize("as_option", [False, True])
@@ -215,6 +233,7 @@ def stop_at(monkeypatch, number: int) -> None:
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(FakeModel, "predict", predict)
+    monkeypatch.setattr("crowdseg.engine.predicting.TOGETHER", 1)  # of images that are done together none is finished
 
 
 def test_stopped_keeps_what_is_finished_and_goes_on_to_the_same_files(capsys, monkeypatch, model, photos):
