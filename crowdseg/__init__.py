@@ -20,6 +20,7 @@ _API = {
     "train_seg": "crowdseg.engine",
     "train_count": "crowdseg.engine",
     "evaluate": "crowdseg.engine",
+    "compare_scores": "crowdseg.engine",
     "predict": "crowdseg.engine",
     "load": "crowdseg.engine",
     "export_model": "crowdseg.engine",

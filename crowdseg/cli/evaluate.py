@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from crowdseg.engine import EvaluationResult
+    from crowdseg.engine import EvaluationResult, ScoreComparison
 
 DEFAULT_SCORE = 0.5
 
@@ -50,39 +50,88 @@ def evaluate(
     min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this count.")] = DEFAULT_SCORE,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    boundary_tolerance: Annotated[
+        float, typer.Option(min=0, help="Outlines this close agree, in pixels (boundary F).")
+    ] = 2.0,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Draws of images for the intervals; 0 for no intervals.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of these draws.")] = 0,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Score two runs, or files of predictions, and test the differences."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Score a run, or another tool's predictions: counts, positions and masks.
 
     Writes metrics.json, per_image.csv and counts.png, a plot of predicted against true counts. The main figures are
-    also left in the run, for `crowdseg runs`.
+    also left in the run, for `crowdseg runs`. With --compare: comparison.json, and per_image.csv with both.
     """
+    from crowdseg.engine import compare_scores
+    from crowdseg.engine import evaluate as evaluate_
+
+    run, data = _sort_out(run, data, data_option, alone=predictions is not None or compare is not None)
+    options = {
+        "split": split.value,
+        "masks": masks,
+        "min_score": min_score,
+        "tile": tile,
+        "device": device,
+        "boundary_tolerance": boundary_tolerance,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    suffix = "" if split is Split.test else f"-{split.value}"
+    if compare is not None:
+        _refuse_beside_compare(run, predictions)
+        comparison = compare_scores(*compare, data, **options)
+        first, second = comparison.first, comparison.second
+        _show(comparison, out or Path("runs/eval") / f"{first.name}-vs-{second.name}{suffix}", as_json)
+        results = [result for result in (first, second) if result.source.is_dir()]
+    else:
+        result = evaluate_(run, data, predictions=predictions, **options)
+        _show(result, out or Path("runs/eval") / f"{result.name}{suffix}", as_json)
+        results = [result] if predictions is None else []
+    if min_score == DEFAULT_SCORE:
+        for result in results:
+            _leave_in_run(result)
+
+
+def _show(result: EvaluationResult | ScoreComparison, folder: Path, as_json: bool) -> None:
+    """Write the files, and the table or JSON to stdout."""
     import json
 
-    from crowdseg.engine import evaluate as evaluate_
-    from crowdseg.report import console, evaluation
+    from crowdseg.engine import EvaluationResult
+    from crowdseg.report import comparison, console, evaluation
 
-    run, data = _sort_out(run, data, data_option, predictions)
-    result = evaluate_(
-        run,
-        data,
-        split=split.value,
-        predictions=predictions,
-        masks=masks,
-        min_score=min_score,
-        tile=tile,
-        device=device,
-    )
-    suffix = "" if split is Split.test else f"-{split.value}"
-    folder = out or Path("runs/eval") / f"{result.name}{suffix}"
-    written = evaluation.write(result, folder)
-    if predictions is None and min_score == DEFAULT_SCORE:
-        _leave_in_run(result)
-    if as_json:
-        typer.echo(json.dumps(evaluation.document(result), indent=2))
+    if isinstance(result, EvaluationResult):
+        written, document, table = (
+            evaluation.write(result, folder),
+            evaluation.document(result),
+            evaluation.table(result),
+        )
     else:
-        console.out.print(evaluation.table(result))
+        written, document, table = (
+            comparison.write(result, folder),
+            comparison.document(result),
+            comparison.table(result),
+        )
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        console.out.print(table)
     console.err.print(f"Written to {folder}: {', '.join(path.name for path in written)}", highlight=False, markup=False)
+
+
+def _refuse_beside_compare(run: Path | None, predictions: Path | None) -> None:
+    from crowdseg.errors import UsageError
+
+    if run is not None or predictions is not None:
+        raise UsageError(
+            f"--compare A B already names what is scored; {run or predictions} beside it is too much. A and B may be"
+            " runs or files of predictions."
+        )
 
 
 def _leave_in_run(result: EvaluationResult) -> None:
@@ -98,15 +147,15 @@ def _leave_in_run(result: EvaluationResult) -> None:
 
 
 def _sort_out(
-    run: Path | None, data: Path | None, data_option: Path | None, predictions: Path | None
+    run: Path | None, data: Path | None, data_option: Path | None, alone: bool
 ) -> tuple[Path | None, Path | None]:
-    """Run and dataset; a lone first argument may be either."""
+    """Run and dataset; a lone first argument may be either, and is the dataset where options say what to score."""
     from crowdseg.errors import UsageError
 
     if data is not None and data_option is not None:
         raise UsageError(f"Two datasets are named: {data} and {data_option}. Name one.")
     data = data or data_option
-    if run is not None and data is None and (predictions is not None or not _is_run(run)) and run.exists():
+    if run is not None and data is None and (alone or not _is_run(run)) and run.exists():
         return None, run
     return run, data
 

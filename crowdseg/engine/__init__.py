@@ -11,6 +11,8 @@ _WHERE = {
     "TrainResult": "train",
     "evaluate": "evaluation",
     "EvaluationResult": "evaluation",
+    "compare_scores": "comparison",
+    "ScoreComparison": "comparison",
     "Model": "model",
     "load": "model",
     "predict": "model",

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from crowdseg.data import Dataset, load_dataset
+from crowdseg.engine.figures import statistics
 from crowdseg.engine.prediction_files import read_predictions
 from crowdseg.engine.scoring import ImageScores, Scorer, Truth
 from crowdseg.errors import UsageError
 from crowdseg.metrics import CountingResult, InstanceResult, Matches
+from crowdseg.metrics.boundary import TOLERANCE
+from crowdseg.metrics.counting import DENSITY_EDGES
+from crowdseg.metrics.resampling import RESAMPLES, Interval, bootstrap
 from crowdseg.report.console import progress
 from crowdseg.structures import Prediction, Sample
+
+# The density bins that a dataset's authors use, where they are not NWPU-Crowd's.
+DENSITY_EDGES_OF = {"jhu": (50, 500)}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,10 @@ class EvaluationResult:
         instances: quality of the masks, or None where they are missing on either side.
         mask_truth: where the true masks come from: ``"annotated"`` by hand, or ``"prepared"`` from points by
             prep-masks, which measures agreement with that method rather than with people's outlines. None without.
+        masks: the prep-masks folder where the true masks are prepared ones, else None.
         images: one per scored image.
+        intervals: by name of the figure (:func:`crowdseg.engine.figures.statistics`), None where it is not defined.
+        resamples, seed: how they were drawn.
         notes: what a reader of the figures must know, each a sentence.
     """
 
@@ -45,7 +55,11 @@ class EvaluationResult:
     localization: dict[str, Matches]
     instances: InstanceResult | None
     mask_truth: str | None
+    masks: Path | None
     images: list[ImageScores]
+    intervals: dict[str, Interval | None]
+    resamples: int
+    seed: int
     notes: list[str]
 
 
@@ -69,6 +83,9 @@ def evaluate(
     min_score: float = 0.5,
     tile: int | None = None,
     device: str = "auto",
+    boundary_tolerance: float = TOLERANCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> EvaluationResult:
     """Score a run, or a file of predictions, on one split of a dataset.
 
@@ -82,6 +99,9 @@ def evaluate(
         min_score: people scored above count.
         tile: side in pixels of the tiles in which larger images are predicted; default the model's own.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        boundary_tolerance: distance in pixels within which outlines agree (boundary F).
+        resamples: how many times the images are drawn anew for the intervals; 0 for no intervals.
+        seed: of these draws.
 
     Raises:
         UsageError: something that was asked for is not there, or the options contradict one another.
@@ -105,7 +125,14 @@ def evaluate(
         source = _model_source(model, tile, min_score)
         masks = masks or _prepared_for(trained_on, samples)
     truth, mask_truth = _mask_truth(samples, masks, notes)
-    scorer = Scorer(truth, min_score=min_score, located=source.located, boxes=_all_have_boxes(samples))
+    scorer = Scorer(
+        truth,
+        min_score=min_score,
+        located=source.located,
+        boxes=_all_have_boxes(samples),
+        boundary_tolerance=boundary_tolerance,
+        density_edges=DENSITY_EDGES_OF.get(dataset.format, DENSITY_EDGES),
+    )
     with progress() as bar:
         for sample in bar.track(samples, description=f"Evaluating {source.name}"):
             scorer.add(sample, source.predict(sample))
@@ -122,7 +149,11 @@ def evaluate(
         localization=scorer.localization.compute(),
         instances=scorer.instances.compute() if scorer.masked else None,
         mask_truth=mask_truth if scorer.masked else None,
+        masks=Path(masks) if masks is not None and scorer.masked and mask_truth == "prepared" else None,
         images=scorer.images,
+        intervals=bootstrap(statistics(scorer.images), resamples, seed) if resamples else {},
+        resamples=resamples,
+        seed=seed,
         notes=notes,
     )
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crowdseg.errors import DataError
-from crowdseg.metrics import Counting, Instances, Localization, Matches, MeanIoU, box_sigmas, inside
+from crowdseg.metrics import Counting, ImageInstances, Instances, Localization, Matches, MeanIoU, box_sigmas, inside
+from crowdseg.metrics.boundary import TOLERANCE
+from crowdseg.metrics.counting import DENSITY_EDGES
 from crowdseg.structures import RLE, LabelMap, Prediction, Sample
 
 Truth = Callable[[Sample], "LabelMap | list[RLE] | None"]
@@ -21,21 +23,27 @@ class ImageScores:
     Attributes:
         key: the sample's key.
         true, predicted: people outside ignored regions.
+        game: summed absolute errors of the cells of GAME(0) to GAME(3); empty where the predictions have no positions.
         localization: matches by name of the distance; empty where the predictions have no positions.
-        mean_iou_c, masks: IoUs, and matches at IoU 0.5; None where masks are missing on either side.
+        masks: quality of the masks; None where they are missing on either side.
     """
 
     key: str
     true: int
     predicted: float
+    game: tuple[int, ...] = ()
     localization: dict[str, Matches] = field(default_factory=dict)
-    mean_iou_c: MeanIoU | None = None
-    masks: Matches | None = None
+    masks: ImageInstances | None = None
 
     @property
     def error(self) -> float:
         """Predicted - true."""
         return self.predicted - self.true
+
+    @property
+    def mean_iou_c(self) -> MeanIoU | None:
+        """IoUs of the masks; None where they are missing on either side."""
+        return None if self.masks is None else self.masks.mean_iou_c
 
 
 class Scorer:
@@ -46,10 +54,22 @@ class Scorer:
         min_score: people scored above count; average precision is over all that a prediction holds.
         located: whether the predictions have positions.
         boxes: take the distances of localisation from the people's boxes rather than 4 and 8 px.
+        boundary_tolerance: in pixels, see :func:`crowdseg.metrics.boundary.boundary_f`.
+        density_edges: the greatest true count of each density bin but the last.
     """
 
-    def __init__(self, truth: Truth, *, min_score: float = 0.5, located: bool = True, boxes: bool = False) -> None:
-        self.counting, self.localization, self.instances = Counting(), Localization(), Instances(min_score)
+    def __init__(
+        self,
+        truth: Truth,
+        *,
+        min_score: float = 0.5,
+        located: bool = True,
+        boxes: bool = False,
+        boundary_tolerance: float = TOLERANCE,
+        density_edges: tuple[int, ...] = DENSITY_EDGES,
+    ) -> None:
+        self.counting, self.localization = Counting(density_edges), Localization()
+        self.instances = Instances(min_score, boundary_tolerance)
         self.images: list[ImageScores] = []
         self.masked = 0  # images whose masks were scored
         self._truth, self._min_score, self._located, self._boxes = truth, min_score, located, boxes
@@ -69,23 +89,21 @@ class Scorer:
         points = np.zeros((0, 2)) if sample.points is None else sample.points
         scored = ~inside(points, sample.ignore)
         true, found = points[scored], kept.points[~inside(kept.points, sample.ignore)]
-        self.counting.update(found if kept.total is None else kept.total, true, sample.size)
+        game = self.counting.update(found if kept.total is None else kept.total, true, sample.size)
         matches: dict[str, Matches] = {}
         if self._located:
             boxes = np.zeros((0, 4)) if sample.boxes is None else sample.boxes[scored]
             matches = self.localization.update(found, true, box_sigmas(boxes) if self._boxes else None)
         predicted = float(len(found)) if kept.total is None else kept.total
-        iou, masks = self._add_masks(sample, prediction)
-        self.images.append(ImageScores(sample.key, len(true), predicted, matches, iou, masks))
+        masks = self._add_masks(sample, prediction)
+        self.images.append(ImageScores(sample.key, len(true), predicted, game, matches, masks))
 
-    def _add_masks(self, sample: Sample, prediction: Prediction) -> tuple[MeanIoU | None, Matches | None]:
+    def _add_masks(self, sample: Sample, prediction: Prediction) -> ImageInstances | None:
         target = self._truth(sample) if prediction.has_masks else None
         if target is None:
-            return None, None
-        masks = prediction.masks() if prediction.labels is None else prediction.labels
-        image = self.instances.update(masks, target, prediction.scores, sample.ignore)
+            return None
         self.masked += 1
-        return image.mean_iou_c, image.matches
+        return self.instances.update(prediction.masks(), target, prediction.scores, sample.ignore)
 
 
 def _size(size: tuple[int, int]) -> str:

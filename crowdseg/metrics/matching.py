@@ -6,16 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching, min_weight_full_bipartite_matching
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from crowdseg.metrics.runs import spans
 
 Indices = np.ndarray  # (K,) int64
 
 
 @dataclass(frozen=True)
 class Matches:
-    """How many of ``predictions`` and ``targets`` found each other; add them to pool images."""
+    """How many of ``predictions`` and ``targets`` found each other; add them to pool images.
 
-    matched: int = 0
+    ``matched`` is whole but for the mean over several distances.
+    """
+
+    matched: float = 0
     predictions: int = 0
     targets: int = 0
 
@@ -43,20 +48,83 @@ def ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def maximum_matching(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Indices:
+@dataclass(frozen=True)
+class Candidates:
+    """The pairs of rows and columns that may be matched, row by row.
+
+    Attributes:
+        first: ``(rows + 1,)`` int64 where the columns of each row begin.
+        column: ``(K,)`` int64.
+        columns: how many there are.
+    """
+
+    first: np.ndarray
+    column: Indices
+    columns: int
+
+    @classmethod
+    def of(cls, rows: Indices, columns: Indices, shape: tuple[int, int]) -> Candidates:
+        """From ``(K,)`` distinct pairs, and the numbers of rows and columns."""
+        order = np.argsort(rows, kind="stable")
+        first = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+        return cls(first, columns[order], shape[1])
+
+    @property
+    def rows(self) -> int:
+        return len(self.first) - 1
+
+
+def maximum_matching(candidates: Candidates, start: Indices | None = None) -> Indices:
     """The largest one-to-one matching among candidate pairs.
 
+    From all free rows at once, trees of alternating paths grow until they meet free columns; each that meets one is
+    turned round, which gives its row a column, and so on until none meets any. (scipy's maximum_bipartite_matching
+    does not come back from 10,000 points with ten candidates each.)
+
     Args:
-        rows, columns: ``(K,)`` the pairs that may be matched.
-        shape: numbers of rows and columns.
+        candidates: the pairs that may be matched.
+        start: ``(rows,)`` a matching among these pairs to begin with, such as that of fewer pairs.
 
     Returns:
-        ``(shape[0],)`` the column of each row, -1 where it is unmatched.
+        ``(rows,)`` int64 the column of each row, -1 where it is unmatched.
     """
-    if not len(rows):
-        return np.full(shape[0], -1)
-    graph = csr_matrix((np.ones(len(rows), bool), (rows, columns)), shape=shape)
-    return maximum_bipartite_matching(graph, perm_type="column")
+    partner = np.full(candidates.rows, -1) if start is None else start.copy()
+    owner = np.full(candidates.columns, -1)
+    owner[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
+    while True:
+        parent, column = _alternating_trees(candidates, partner, owner)
+        if not len(column):
+            return partner
+        while len(column):  # all the trees' paths, a step at a time
+            row = parent[column]
+            before = partner[row]
+            partner[row], owner[column] = column, row
+            column = before[before >= 0]
+
+
+def _alternating_trees(candidates: Candidates, partner: Indices, owner: Indices) -> tuple[Indices, Indices]:
+    """The row by which each column was reached from the free rows, and one free column of each tree that met any."""
+    first, size = candidates.first, np.diff(candidates.first)
+    parent, root, met = np.full(len(owner), -1), np.full(len(partner), -1), np.zeros(len(partner), bool)
+    front = np.flatnonzero((partner < 0) & (size > 0))
+    root[front] = front
+    free_ends = [np.zeros(0, np.int64)]
+    while len(front):
+        column = candidates.column[spans(first[front], size[front])]
+        row = np.repeat(front, size[front])
+        new = parent[column] < 0
+        column, row = column[new], row[new]
+        parent[column] = row
+        column = column[parent[column] == row]  # of several rows one has it: trees stay apart
+        free = column[owner[column] < 0]
+        trees, one = np.unique(root[parent[free]], return_index=True)
+        free_ends.append(free[one])
+        met[trees] = True
+        column = column[owner[column] >= 0]
+        front = owner[column]
+        root[front] = root[parent[column]]
+        front = front[~met[root[front]]]
+    return parent, np.concatenate(free_ends)
 
 
 def best_assignment(rows: Indices, columns: Indices, weights: np.ndarray, shape: tuple[int, int]) -> Indices:

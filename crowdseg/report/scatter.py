@@ -25,7 +25,7 @@ def write_scatter(path: Path, result: EvaluationResult) -> None:
     _frame(axes, true, predicted)
     axes.scatter(true, predicted, s=30, alpha=0.6, color="tab:blue", linewidths=0, clip_on=False, zorder=3)
     _name_worst(axes, result, np.abs(predicted - true))
-    mae = "n/a" if result.counting.mae is None else f"{result.counting.mae:.1f}"
+    mae = "-" if result.counting.mae is None else f"{result.counting.mae:.1f}"
     axes.set_title(f"{result.name} · {result.data.name} {result.split} · MAE {mae}", loc="left", fontsize=11)
     with files.atomic(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -8,7 +8,9 @@ import pytest
 import crowdseg.engine
 from crowdseg import rle
 from crowdseg.data import Dataset
+from crowdseg.engine.comparison import compare_results
 from crowdseg.engine.evaluation import evaluate
+from crowdseg.engine.figures import statistics
 from crowdseg.errors import DataError, UsageError
 from crowdseg.masks.store import MaskStore
 from crowdseg.structures import Prediction, Sample
@@ -146,16 +148,47 @@ def test_boxes_decide_the_distances_only_where_all_have_them(with_model, crowd):
     crowd.samples[:] = [replace(crowd.samples[0], boxes=boxes), crowd.samples[2]]
     with_model(FakeModel({"a": answer([[13, 10], [31, 10]]), "c": answer([])}))
     found = evaluate("run", crowd).localization
-    assert {name: matches.matched for name, matches in found.items()} == {"sigma_s": 1, "sigma_l": 2}
+    # 1 px and 3 px away: both are within 98 of the distances 1 to 100, one within the other two.
+    matched = {name: matches.matched for name, matches in found.items()}
+    assert matched == {"sigma_s": 1, "sigma_l": 2, "1-100 px": pytest.approx(1.98)}
     crowd.samples.append(sample("b", [[20, 20]]))
     with_model(FakeModel({"a": answer([]), "b": answer([]), "c": answer([])}))
-    assert list(evaluate("run", crowd).localization) == ["4 px", "8 px"]
+    assert list(evaluate("run", crowd).localization) == ["4 px", "8 px", "1-100 px"]
 
 
 def test_a_counter_without_masks(with_model, crowd):
     with_model(FakeModel({name: answer([[10, 10]], masks=False) for name in "abc"}))
     result = evaluate("run", crowd)
     assert result.instances is None and result.mask_truth is None and result.images[0].masks is None
+
+
+def test_sums_over_images_give_the_very_figures(with_model, crowd):
+    crowd.samples.append(sample("e", [[30, 30], [40, 30]]))
+    answers = {"a": answer([[10, 10], [33, 10], [50, 30]]), "b": answer([[20, 20], [40, 30]]), "c": answer([[1, 1]])}
+    with_model(FakeModel(answers | {"e": answer([[31, 31]])}))
+    result = evaluate("run", crowd, resamples=200)
+    masks, counting = result.instances, result.counting
+    expected = {
+        **{name: getattr(counting, name) for name in ("mae", "rmse", "nae", "bias")},
+        **{f"game_{level}": counting.game[level] for level in (1, 2, 3)},
+        **{f"f1_within_{name.replace(' ', '_')}": matches.f1 for name, matches in result.localization.items()},
+        **{"mean_iou_c": masks.mean_iou_c, "boundary_f": masks.boundary_f, "f1_at_iou_0.5": masks.matches.f1},
+        **{name: getattr(masks.panoptic, name) for name in ("pq", "sq", "rq")},
+    }
+    found = {name: statistic.value for name, statistic in statistics(result.images).items()}
+    assert found == pytest.approx(expected) and len(set(found.values())) > 8
+    assert result.intervals.keys() == expected.keys()
+    for name, value in expected.items():
+        assert result.intervals[name].low <= value <= result.intervals[name].high
+    assert evaluate("run", crowd, resamples=200) == result
+    assert evaluate("run", crowd, resamples=0).intervals == {}
+
+
+def test_density_bins_are_those_of_the_dataset(with_model, crowd):
+    with_model(FakeModel({name: answer([[10, 10]]) for name in "abc"}))
+    assert [each.most for each in evaluate("run", crowd).counting.by_density] == [0, 100, 500, 5000, None]
+    crowd.format = "jhu"
+    assert [each.most for each in evaluate("run", crowd).counting.by_density] == [50, 500, None]
 
 
 def test_prepared_masks_stand_in_where_there_are_none(with_model, crowd, tmp_path):
@@ -199,6 +232,47 @@ def test_counts_alone_are_scored_as_counts_alone(tmp_path, crowd):
     result = evaluate(predictions=file, data=crowd)
     assert result.counting.bias == pytest.approx(2 / 3) and result.counting.game == (None,) * 4
     assert result.localization == {} and "without positions" in result.notes[0]
+
+
+@pytest.fixture
+def two_results(tmp_path, crowd):
+    """Evaluations of two files on the same images: one shifts everybody by 2 px, one is right but for one person."""
+    results = []
+    for name, shift, people_of_a in (("shifted", 2, 3), ("right", 0, 2)):
+        lines = [f"a,{x + shift},10" for x in (10, 30, 50)[:people_of_a]] + [f"b,{20 + shift},20", "c,,"]
+        file = tmp_path / f"{name}.csv"
+        file.write_text("image,x,y\n" + "\n".join(lines) + "\n")
+        results.append(evaluate(predictions=file, data=crowd))
+    return results
+
+
+def test_two_evaluations_are_compared_figure_by_figure(two_results):
+    result = compare_results(*two_results)
+    mae, near = result.figures["mae"], result.figures["f1_within_1-100_px"]
+    assert (mae.first, mae.second) == (0, pytest.approx(1 / 3)) and result.closer == (1, 0, 2)
+    assert (near.first, near.second) == (pytest.approx(0.99), pytest.approx(6 / 7))
+    assert near.difference == pytest.approx(6 / 7 - 0.99) and near.interval.low <= near.difference <= near.interval.high
+    # With one of the two images that differ swapped: (2 * 2.97 + 2) / 8 - (2 * 2 + 2 * 0.99) / 7 = 0.138, even more.
+    assert near.p == 1 and result.notes == []
+    assert "mean_iou_c" not in result.figures
+
+
+def test_comparisons_that_make_no_sense(two_results):
+    first, second = two_results
+    with pytest.raises(UsageError, match=r"scored on data, right on elsewhere\. Name one dataset"):
+        compare_results(first, replace(second, data=Path("elsewhere")))
+    with pytest.raises(UsageError, match=r"different test images \(2 of 3 in common\)"):
+        compare_results(first, replace(second, images=second.images[1:]))
+
+
+def test_masks_are_compared_with_the_same_truth_only(with_model, crowd):
+    with_model(FakeModel({"a": answer([[12, 10]]), "b": answer([[20, 20]]), "c": answer([])}))
+    first = evaluate("run", crowd)
+    second = replace(first, name="other", notes=["Something."])
+    assert compare_results(first, second).figures["mean_iou_c"].difference == 0
+    result = compare_results(first, replace(second, masks=Path("prepared")))
+    assert "mae" in result.figures and not set(result.figures) & {"mean_iou_c", "pq", "boundary_f"}
+    assert result.notes[0] == "B: Something." and "Name one folder with --masks" in result.notes[1]
 
 
 def test_contradictions_and_misfits_are_refused(with_model, crowd, tmp_path):

@@ -59,6 +59,32 @@ def test_counts_without_positions_do_not_enter_game():
     assert result.game == (0, 0, 0, 0) and result.game_images == 1 and result.mae == 1.5
 
 
+def test_images_are_sorted_by_their_true_count():
+    counting = Counting()
+    for predicted, true in [(2, 0), (90, 100), (151, 101), (480, 500), (7000, 5001)]:
+        counting.update(predicted, true)
+    bins = {(each.least, each.most): each for each in counting.compute().by_density}
+    assert list(bins) == [(0, 0), (1, 100), (101, 500), (501, 5000), (5001, None)]
+    assert [each.images for each in bins.values()] == [1, 1, 2, 0, 1]
+    nobody, several, none = bins[0, 0], bins[101, 500], bins[501, 5000]
+    assert (nobody.mae, nobody.bias, nobody.nae) == (2, 2, None)
+    assert (several.mae, several.bias, several.true) == (35, 15, 601)
+    assert several.rmse == pytest.approx(np.sqrt((50**2 + 20**2) / 2))
+    assert several.nae == pytest.approx((50 / 101 + 20 / 500) / 2)
+    assert none.mae is none.rmse is none.nae is none.bias is None
+
+
+def test_density_bins_of_another_benchmark():
+    counting = Counting(density_edges=(50, 500))
+    for true in (0, 50, 51, 501):
+        counting.update(true, true)
+    assert [(each.least, each.most, each.images) for each in counting.compute().by_density] == [
+        (0, 50, 2),
+        (51, 500, 1),
+        (501, None, 1),
+    ]
+
+
 def test_reset_forgets():
     counting = Counting()
     counting.update(CORNERS, CORNERS[:1], size=(10, 10))
