@@ -212,6 +212,7 @@ function labels(people, gaps, lengths, size) {
 let asked = null;
 
 async function view(image) {
+  if (!window.DecompressionStream) { get("old").hidden = false; get("old").scrollIntoView(); return; }
   asked = image;
   const details = JSON.parse(get(`image-${image.rank}`).textContent);
   const people = await unpack(details);

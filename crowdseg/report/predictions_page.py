@@ -43,7 +43,7 @@ _MASK_SHARE = 0.4  # of these for people; masks that take more become coarser
 _MASK_PIXELS = 4e6  # of the label map that the page draws
 _COARSENINGS = 3  # of masks, to half as many pixels a side, before they are left out
 _BINS = 24  # of a histogram
-_FIGURES_SHARED = 400  # bytes of a row beside its name and thumbnail
+_ROW = 400  # bytes of what the gallery knows of an image, beside its name and thumbnail
 
 
 @dataclass(order=True)
@@ -57,7 +57,7 @@ class _Shown:
 
     @property
     def bytes(self) -> int:
-        return len(self.details) + len(self.row["thumbnail"]) + len(self.row["name"]) + _FIGURES_SHARED
+        return len(self.details) + len(self.row["thumbnail"]) + len(self.row["name"]) + _ROW
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class PredictionsPage:
         height, width = pixels.shape[:2]
         room = self._room()
         people = _people(prediction, findings, int(_MASK_SHARE * room))
-        picture = page_picture(pixels, room - len(people.columns) - _FIGURES_SHARED)
+        picture = page_picture(pixels, room - len(people.columns) - _ROW)
         details = {
             "people": people.columns,
             "number": people.number,

@@ -431,6 +431,17 @@ def test_everything_by_keyboard(visit):
     assert names_of(visitor) == []
 
 
+def test_an_old_browser_says_so(visit, browser):
+    hidden = browser.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete window.DecompressionStream"}
+    )
+    visitor = visit()
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", hidden)
+    assert not visitor.one("#old").is_displayed() and len(names_of(visitor)) == len(COUNTS)
+    visitor.one(".image").click()
+    assert visitor.one("#old").is_displayed() and not visitor.one("dialog").is_displayed()
+
+
 def test_every_control_has_a_name(visit, eval_page):
     for path in (None, eval_page):
         visitor = visit(path) if path else visit()
