@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from crowdseg.engine import Model
+    from crowdseg.engine.image_files import NamedImage
     from crowdseg.engine.predicting import PredictedImages
+    from crowdseg.report.prediction import Outputs
 
 BROKEN_SHOWN = 5
 
@@ -25,8 +28,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES",
-            help="Images, folders of images, patterns in quotes, or - for a list on stdin; after them, if not the "
-            "newest under ./runs, a run's folder.",
+            help="Images, folders of images, patterns in quotes, or - for a list on stdin; or one video or camera's "
+            "address; after them, if not the newest under ./runs, a run's folder.",
             show_default=False,
         ),
     ],
@@ -46,47 +49,88 @@ def predict(
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What may be held in memory, as 3GB. Default: half of the free.")
     ] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Of a video, one of so many frames. Default: all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do all anew, also what is done already.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Count and segment the people in images.
+    """Count and segment the people in images, or in a video.
 
     Prints a count per image; writes counts.csv, predictions.json (COCO with RLE, score and point) or other --format,
     overlays, and page.html to look through them. Images that are done already, with these weights and settings, are
-    not done again.
+    not done again. Of a video: counts over time as a table and a plot, and an overlay video.
     """
+    from crowdseg.cli import predict_video
     from crowdseg.engine import load
     from crowdseg.engine.image_files import find_images
-    from crowdseg.engine.predicting import PredictedImages, predict_images
+    from crowdseg.engine.video import is_video
     from crowdseg.errors import UsageError
     from crowdseg.memory import parse_memory
-    from crowdseg.report.console import err
     from crowdseg.report.formats import FORMATS
     from crowdseg.report.overlay import LAYERS
-    from crowdseg.report.prediction import Outputs, PredictionWriter
-    from crowdseg.report.predictions_page import page_beside
+    from crowdseg.report.prediction import Outputs
 
     layers = _chosen("--overlay", overlay, LAYERS)
     outputs = Outputs(_chosen("--format", format, FORMATS), label_maps=save_masks, overlay=layers)
     if count_only and (needing := outputs.of_masks):
         raise UsageError(f"--count-only draws no masks: leave it out, or leave out {needing}.")
     sources, run = _sort_out(sources, run)
-    images = find_images(sources)
+    video = any(map(is_video, sources))
+    if video:
+        predict_video.refuse(sources, {"--format": format != "coco", "--save-masks": save_masks})
+    elif every is not None:
+        raise UsageError("--every is for videos: leave it out.")
+    images = [] if video else find_images(sources)
     model = load(run, device=device)
     if not model.draws_masks and (needing := outputs.of_masks):
         raise UsageError(f"The weights of {model.run} draw no masks: leave out {needing}.")
-    folder = out or Path("runs/predict") / _name(sources)
-    options = {} if tile is None else {"tile": tile}
+    options = {"min_score": min_score, "masks": not count_only, **({} if tile is None else {"tile": tile})}
     options |= {} if max_memory is None else {"max_memory": parse_memory(max_memory)}
-    info = {"model": model.name, "run": str(model.run), "min_score": min_score}
     settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
-    page_texts = f"People in {_name(sources)}", f"By {model.name}, people scored above {min_score:g}."
+    keeping = {"settings": settings, "overwrite": overwrite}
+    if video:
+        folder = out or Path("runs/predict") / predict_video.name(sources[0])
+        predict_video.predict_video(
+            model, sources[0], folder, layers, every=every or 1, keeping=keeping, as_json=as_json, options=options
+        )
+    else:
+        name = _name(sources)
+        folder = out or Path("runs/predict") / name
+        _predict_images(
+            model, images, folder, outputs, name if page else None, keeping=keeping, as_json=as_json, options=options
+        )
+
+
+def _predict_images(
+    model: Model,
+    images: list[NamedImage],
+    folder: Path,
+    outputs: Outputs,
+    page: str | None,
+    *,
+    keeping: dict[str, Any],
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    """Predict images, show their counts and write their files into ``folder``.
+
+    Args:
+        page: what the page calls the images; None for no page.
+        keeping: ``settings`` and ``overwrite`` of the writer.
+        options: of ``model.predict``.
+    """
+    from crowdseg.engine.predicting import PredictedImages, predict_images
+    from crowdseg.report.console import err
+    from crowdseg.report.prediction import PredictionWriter
+    from crowdseg.report.predictions_page import page_beside
+
+    info = {"model": model.name, "run": str(model.run), "min_score": options["min_score"]}
+    about = f"By {model.name}, people scored above {options['min_score']:g}."
     with (
-        PredictionWriter.open(folder, images, outputs, settings=settings, overwrite=overwrite, info=info) as writer,
-        page_beside(writer, images, *page_texts) if page else nullcontext(writer.add) as add,
+        PredictionWriter.open(folder, images, outputs, info=info, **keeping) as writer,
+        page_beside(writer, images, f"People in {page}", about) if page else nullcontext(writer.add) as add,
     ):
-        new = predict_images(model, writer.todo, add, min_score=min_score, masks=not count_only, **options)
+        new = predict_images(model, writer.todo, add, **options)
         broken = [*writer.again(writer.undrawn, add), *new.broken]
     result = PredictedImages(writer.counts(), broken)
     _print(result, as_json)

@@ -6,14 +6,19 @@ nothing to repair: what has a line is done.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from crowdseg import files
-from crowdseg.errors import DataError
+import numpy as np
 
+from crowdseg import files, rle
+from crowdseg.errors import DataError
+from crowdseg.structures import RLE, Prediction
+
+JOURNAL = "people.jsonl"
 _PEOPLE = b', "people": '  # no text within JSON can look like this: its quotes would be escaped
 
 
@@ -59,9 +64,12 @@ class Journal:
         self._stream.seek(self._places[path])
         return json.loads(self._stream.readline())
 
-    def append(self, head: dict[str, Any], people: list[dict[str, Any]]) -> None:
+    def append(self, head: dict[str, Any], prediction: Prediction) -> None:
         """Add the line of ``head["path"]``; it is on its way to the disk when this returns."""
-        text = json.dumps(head).encode()[:-1] + _PEOPLE + json.dumps(people).encode() + b"}\n"
+        masks = prediction.masks() if prediction.has_masks else None
+        height, width = prediction.size
+        head = {**head, "height": height, "width": width, "count": _count(prediction), "masks": masks is not None}
+        text = json.dumps(head).encode()[:-1] + _PEOPLE + json.dumps(_people(prediction, masks)).encode() + b"}\n"
         try:
             place = self._stream.seek(0, 2)
             self._stream.write(text)
@@ -93,3 +101,43 @@ def _head(line: bytes, file: Path) -> dict[str, Any]:
         return {**head, "path": str(head["path"])}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is not a record of predictions. Delete it, or write elsewhere with --out.") from error
+
+
+def identity(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a result depends on: the file as it is now, None where it is not there, and a digest of the settings."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    try:
+        state = path.stat()
+    except OSError:
+        return {"path": str(path), "bytes": None, "mtime_ns": None, "settings": digest}
+    return {"path": str(path), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns, "settings": digest}
+
+
+def prediction_of(record: dict[str, Any]) -> Prediction:
+    """What a line says, points to a thousandth of a pixel."""
+    size, people = (record["height"], record["width"]), record["people"]
+    return Prediction(
+        size,
+        np.array([person["point"] for person in people], np.float64).reshape(-1, 2),
+        np.array([person["score"] for person in people], np.float32),
+        rles=[rle.from_coco(person["segmentation"], size) for person in people] if record["masks"] else None,
+        total=None if record["count"] == len(people) else record["count"],
+    )
+
+
+def _count(prediction: Prediction) -> float:
+    return len(prediction.points) if prediction.total is None else float(prediction.total)
+
+
+def _people(prediction: Prediction, masks: list[RLE] | None) -> list[dict[str, Any]]:
+    """Each person as COCO tells of one, but for the ids."""
+    people: list[dict[str, Any]] = [
+        {"score": float(f"{score:.9g}"), "point": [round(float(x), 3), round(float(y), 3)]}
+        for (x, y), score in zip(prediction.points, prediction.scores, strict=True)
+    ]
+    if masks is not None:
+        corners, areas = rle.boxes(masks), rle.area(masks)
+        for person, mask, (x0, y0, x1, y1), area in zip(people, masks, corners.tolist(), areas.tolist(), strict=True):
+            person |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0}
+            person["segmentation"] = rle.to_json(mask)
+    return people

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +19,9 @@ from crowdseg.engine.predicting import PredictedImages
 from crowdseg.errors import DataError
 from crowdseg.report.console import progress
 from crowdseg.report.formats import FORMATS, Entry, check_names, image_ids, labels_of, show_count, write_counts
-from crowdseg.report.journal import Journal
-from crowdseg.structures import RLE, Prediction
+from crowdseg.report.journal import JOURNAL, Journal, identity, prediction_of
+from crowdseg.structures import Prediction
 
-JOURNAL = "people.jsonl"
 _PICTURES = {"label_map": ("masks", ".png"), "overlay": ("overlays", ".jpg")}  # folder and extension
 
 
@@ -76,7 +73,7 @@ class PredictionWriter:
         self._images = {str(image.path): image for image in images}
         self._stems = dict(zip(self._images, _stems([image.name for image in images]), strict=True))
         # Asked before anything is read, so that a file that changes meanwhile is done anew the next time.
-        self._identities = {path: _identity(image.path, settings) for path, image in self._images.items()}
+        self._identities = {path: identity(image.path, settings) for path, image in self._images.items()}
         self._journal = Journal(folder / JOURNAL)
         finished = self._finished()
         drawn = {path for path, head in finished.items() if self._drawn(path, head)}
@@ -126,12 +123,10 @@ class PredictionWriter:
 
     def add(self, prediction: Prediction, image: NDArray[np.uint8]) -> None:
         """Write one image ``(H, W, 3)`` with its prediction; ``prediction.image`` is its file."""
-        path, (height, width) = str(prediction.image), prediction.size
-        masks = prediction.masks() if prediction.has_masks else None
+        path = str(prediction.image)
         self._draw(prediction, image, path)
-        shown = {"image": self._images[path].name, "height": height, "width": width, "count": _count(prediction)}
-        head = {**shown, "masks": masks is not None, **self._identities[path], **self._outputs.pictures}
-        self._journal.append(head, _people(prediction, masks))
+        head = {"image": self._images[path].name, **self._identities[path], **self._outputs.pictures}
+        self._journal.append(head, prediction)
 
     def again(
         self, images: Sequence[NamedImage], receive: Callable[[Prediction, NDArray[np.uint8]], None]
@@ -154,17 +149,8 @@ class PredictionWriter:
 
     def stored(self, image: NamedImage) -> Prediction:
         """The prediction of an image that is ``done`` or ``undrawn``, its points to a thousandth of a pixel."""
-        record = self._journal.record(str(image.path))
-        size, people = (record["height"], record["width"]), record["people"]
-        return Prediction(
-            size,
-            np.array([person["point"] for person in people], np.float64).reshape(-1, 2),
-            np.array([person["score"] for person in people], np.float32),
-            rles=[rle.from_coco(person["segmentation"], size) for person in people] if record["masks"] else None,
-            key=image.name,
-            image=image.path,
-            total=None if record["count"] == len(people) else record["count"],
-        )
+        found = prediction_of(self._journal.record(str(image.path)))
+        return replace(found, key=image.name, image=image.path)
 
     def counts(self) -> list[tuple[str, float]]:
         """(name, count) of every image that is finished, in the order of the images."""
@@ -215,16 +201,6 @@ class PredictionWriter:
                     add(entry)
 
 
-def _identity(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an image's result depends on; of a file that is not there, what no line has."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    try:
-        state = path.stat()
-    except OSError:
-        return {"path": str(path), "bytes": None, "mtime_ns": None, "settings": digest}
-    return {"path": str(path), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns, "settings": digest}
-
-
 def _stems(names: list[str]) -> list[str]:
     """Names without extension; with it where another image has taken that (``a.jpg`` beside ``a.png``)."""
     taken: dict[str, None] = {}
@@ -232,28 +208,6 @@ def _stems(names: list[str]) -> list[str]:
         stem = PurePosixPath(name).with_suffix("").as_posix()
         taken[name if stem in taken else stem] = None
     return list(taken)
-
-
-def _count(prediction: Prediction) -> float:
-    return len(prediction.points) if prediction.total is None else float(prediction.total)
-
-
-def _people(prediction: Prediction, masks: list[RLE] | None) -> list[dict[str, Any]]:
-    """Each person as COCO tells of one, but for the ids."""
-    people: list[dict[str, Any]] = [
-        {"score": float(f"{score:.9g}"), "point": [round(float(x), 3), round(float(y), 3)]}
-        for (x, y), score in zip(prediction.points, prediction.scores, strict=True)
-    ]
-    if masks is not None:
-        corners, areas = rle.boxes(masks), rle.area(masks)
-        for person, mask, (x0, y0, x1, y1), area in zip(people, masks, corners.tolist(), areas.tolist(), strict=True):
-            person |= {
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "area": area,
-                "iscrowd": 0,
-                "segmentation": rle.to_json(mask),
-            }
-    return people
 
 
 def table(result: PredictedImages) -> Table:
