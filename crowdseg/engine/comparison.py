@@ -80,7 +80,7 @@ def _evaluate(source: str | Path, data: str | Path | Dataset | None, **options: 
     path = Path(source)
     if not path.exists():
         raise UsageError(f"{path} is not there: name a run's folder or a file of predictions.")
-    if path.is_dir() or (path.parent / "weights.json").is_file():
+    if path.is_dir() or path.suffix == ".safetensors":
         return evaluate(path, data, **options)
     return evaluate(None, data, predictions=path, **options)
 

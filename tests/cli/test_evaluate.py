@@ -143,8 +143,9 @@ def test_two_tools_compared(capsys, monkeypatch, data):
 
 def test_a_run_and_a_tool_compared_as_json(capsys, monkeypatch, data):
     files.write_json(FakeModel.run / "weights.json", {})
-    write_tools({"tool.csv": ("1", "2")})
-    code, out, _ = run(capsys, monkeypatch, "eval", "--compare", FakeModel.run, "tool.csv", "--data", data, "--json")
+    tool = FakeModel.run / "tool.csv"  # a file in a run's folder is not the run
+    write_tools({str(tool): ("1", "2")})
+    code, out, _ = run(capsys, monkeypatch, "eval", "--compare", FakeModel.run, tool, "--data", data, "--json")
     document = json.loads(out)
     assert code == 0 and document == files.read_json(Path("runs/eval/count-fake-vs-tool/comparison.json"))
     mae, nae = document["figures"]["mae"], document["figures"]["nae"]
