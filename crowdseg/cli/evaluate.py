@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from crowdseg.engine import EvaluationResult, ScoreComparison
+    from crowdseg.report.predictions_page import PredictionsPage
 
 DEFAULT_SCORE = 0.5
 
@@ -61,15 +62,18 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Score two runs, or files of predictions, and test the differences."),
     ] = None,
+    page: Annotated[bool, typer.Option(help="Write page.html to look through the images (not with --compare).")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Score a run, or another tool's predictions: counts, positions and masks.
 
-    Writes metrics.json, per_image.csv and counts.png, a plot of predicted against true counts. The main figures are
-    also left in the run, for `crowdseg runs`. With --compare: comparison.json, and per_image.csv with both.
+    Writes metrics.json, per_image.csv and counts.png, a plot of predicted against true counts, and page.html to look
+    through the images, the worst first. The main figures are also left in the run, for `crowdseg runs`. With --compare:
+    comparison.json, and per_image.csv with both.
     """
     from crowdseg.engine import compare_scores
     from crowdseg.engine import evaluate as evaluate_
+    from crowdseg.report.predictions_page import PredictionsPage
 
     run, data = _sort_out(run, data, data_option, alone=predictions is not None or compare is not None)
     options = {
@@ -90,15 +94,18 @@ def evaluate(
         _show(comparison, out or Path("runs/eval") / f"{first.name}-vs-{second.name}{suffix}", as_json)
         results = [result for result in (first, second) if result.source.is_dir()]
     else:
-        result = evaluate_(run, data, predictions=predictions, **options)
-        _show(result, out or Path("runs/eval") / f"{result.name}{suffix}", as_json)
+        shown = PredictionsPage() if page else None
+        result = evaluate_(run, data, predictions=predictions, look=shown and shown.look, **options)
+        _show(result, out or Path("runs/eval") / f"{result.name}{suffix}", as_json, shown)
         results = [result] if predictions is None else []
     if min_score == DEFAULT_SCORE:
         for result in results:
             _leave_in_run(result)
 
 
-def _show(result: EvaluationResult | ScoreComparison, folder: Path, as_json: bool) -> None:
+def _show(
+    result: EvaluationResult | ScoreComparison, folder: Path, as_json: bool, page: PredictionsPage | None = None
+) -> None:
     """Write the files, and the table or JSON to stdout."""
     import json
 
@@ -107,7 +114,7 @@ def _show(result: EvaluationResult | ScoreComparison, folder: Path, as_json: boo
 
     if isinstance(result, EvaluationResult):
         written, document, table = (
-            evaluation.write(result, folder),
+            evaluation.write(result, folder, page),
             evaluation.document(result),
             evaluation.table(result),
         )

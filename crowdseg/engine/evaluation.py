@@ -9,6 +9,7 @@ from typing import Any
 
 from crowdseg.data import Dataset, load_dataset
 from crowdseg.engine.figures import statistics
+from crowdseg.engine.findings import Look, findings
 from crowdseg.engine.prediction_files import read_predictions
 from crowdseg.engine.scoring import ImageScores, Scorer, Truth
 from crowdseg.errors import UsageError
@@ -86,6 +87,7 @@ def evaluate(
     boundary_tolerance: float = TOLERANCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    look: Look | None = None,
 ) -> EvaluationResult:
     """Score a run, or a file of predictions, on one split of a dataset.
 
@@ -102,6 +104,7 @@ def evaluate(
         boundary_tolerance: distance in pixels within which outlines agree (boundary F).
         resamples: how many times the images are drawn anew for the intervals; 0 for no intervals.
         seed: of these draws.
+        look: called with each image as it is scored and with how each of its people came out; nothing is kept of it.
 
     Raises:
         UsageError: something that was asked for is not there, or the options contradict one another.
@@ -125,17 +128,22 @@ def evaluate(
         source = _model_source(model, tile, min_score)
         masks = masks or _prepared_for(trained_on, samples)
     truth, mask_truth = _mask_truth(samples, masks, notes)
+    boxes = _all_have_boxes(samples)
     scorer = Scorer(
         truth,
         min_score=min_score,
         located=source.located,
-        boxes=_all_have_boxes(samples),
+        boxes=boxes,
         boundary_tolerance=boundary_tolerance,
         density_edges=DENSITY_EDGES_OF.get(dataset.format, DENSITY_EDGES),
     )
     with progress() as bar:
         for sample in bar.track(samples, description=f"Evaluating {source.name}"):
-            scorer.add(sample, source.predict(sample))
+            prediction = source.predict(sample)
+            scorer.add(sample, prediction)
+            if look is not None:
+                kept = prediction.above(min_score)
+                look(findings(sample, kept, scorer.images[-1], boxes=boxes, images=len(samples)))
     if 0 < scorer.masked < len(samples):
         notes.append(f"Masks are scored on the {scorer.masked} of {len(samples)} images that have true ones.")
     return EvaluationResult(

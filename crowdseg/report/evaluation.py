@@ -20,6 +20,7 @@ from crowdseg.metrics import DensityBin, Matches, Panoptic
 from crowdseg.metrics.localization import AVERAGE
 from crowdseg.metrics.matching import ratio
 from crowdseg.metrics.resampling import LEVEL, Interval
+from crowdseg.report.predictions_page import PAGE, Figure, PredictionsPage
 
 NOT_DEFINED = "-"
 TITLES = {
@@ -218,8 +219,9 @@ def _panoptic(panoptic: Panoptic) -> dict[str, Any]:
     return {name: getattr(panoptic, name) for name in ("pq", "sq", "rq")} | {"pairs": _matches(panoptic.matches)}
 
 
-def write(result: EvaluationResult, folder: Path) -> list[Path]:
-    """``metrics.json``, ``per_image.csv`` and ``counts.png`` in ``folder``; returns their paths."""
+def write(result: EvaluationResult, folder: Path, page: PredictionsPage | None = None) -> list[Path]:
+    """``metrics.json``, ``per_image.csv`` and ``counts.png`` in ``folder``, and ``page.html`` if ``page`` looked on;
+    returns their paths."""
     from crowdseg.report.scatter import write_scatter
 
     paths = [folder / "metrics.json", folder / "per_image.csv", folder / "counts.png"]
@@ -229,7 +231,27 @@ def write(result: EvaluationResult, folder: Path) -> list[Path]:
         writer.writeheader()
         writer.writerows(map(image_row, result.images))
     write_scatter(paths[2], result)
+    if page is not None:
+        paths.append(folder / PAGE)
+        _write_page(paths[-1], page, result)
     return paths
+
+
+def _write_page(path: Path, page: PredictionsPage, result: EvaluationResult) -> None:
+    main = {"mae", "rmse", "nae", "bias", "mean_iou_c", *map(f1_name, [*result.localization][1:2])}
+    figures = [
+        Figure(title_of(name), figure(name, value), _interval_of(result, name), remark, main=name in main)
+        for name, value, remark in _rows(result)
+        if name is not None
+    ]
+    page.write(
+        path,
+        _title(result),
+        about=f"{result.source}; people scored above {result.min_score:g}.",
+        figures=figures,
+        density=_density_rows(result.counting.by_density),
+        notes=_remarks(result),
+    )
 
 
 def image_row(image: ImageScores) -> dict[str, Any]:
