@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crowdseg.errors import SetupError
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 Size = tuple[int, int]  # (H, W)
 RLE = dict[str, Any]  # {"size": [H, W], "counts": bytes}
@@ -112,6 +117,84 @@ class Prediction:
         if self._labels is None:
             raise ValueError("this prediction has no masks")
         return rle.from_label_map(self._labels, len(self.points))
+
+    def boxes(self) -> NDArray[np.float64]:
+        """Boxes of the masks, ``(N, 4)`` pixel edges; where there is no pixel, or are no masks, the point alone."""
+        from crowdseg import rle
+
+        boxes = rle.boxes(self.masks()) if self.has_masks else np.zeros((len(self.points), 4))
+        empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+        boxes[empty] = np.concatenate([self.points, self.points], axis=1)[empty]
+        return boxes
+
+    def to_numpy(self) -> dict[str, NDArray]:
+        """Everything as arrays: ``points``, ``scores``, ``boxes``, and with exclusive masks the label map ``labels``.
+
+        >>> prediction = Prediction((4, 6), np.array([[1.0, 2.0]]), np.array([0.9], np.float32))
+        >>> {name: array.shape for name, array in prediction.to_numpy().items()}
+        {'points': (1, 2), 'scores': (1,), 'boxes': (1, 4)}
+        """
+        arrays: dict[str, NDArray] = {"points": self.points, "scores": self.scores, "boxes": self.boxes()}
+        return arrays if self.labels is None else arrays | {"labels": self.labels}
+
+    def to_coco(self, image_id: int | str = 1, category_id: int = 1) -> list[dict[str, Any]]:
+        """COCO results, as ``pycocotools.COCO.loadRes`` takes them, with each person's ``point`` besides.
+
+        >>> labels = np.zeros((4, 6), np.int32)
+        >>> labels[1:3, 2:5] = 1
+        >>> prediction = Prediction((4, 6), np.array([[3.0, 1.0]]), np.array([0.5], np.float32), labels)
+        >>> prediction.to_coco(image_id=7)[0]["bbox"]
+        [2.0, 1.0, 3.0, 2.0]
+        """
+        ids = {"image_id": image_id, "category_id": category_id}
+        return [{**ids, **person} for person in self.people()]
+
+    def people(self) -> list[dict[str, Any]]:
+        """Each person as COCO tells of one, but for the ids.
+
+        ``score``, ``point`` (x, y) to a thousandth of a pixel and, with masks, ``bbox`` (x, y, width, height),
+        ``area``, ``iscrowd`` and ``segmentation`` (compressed RLE).
+        """
+        from crowdseg import rle
+
+        people: list[dict[str, Any]] = [
+            {"score": float(f"{score:.9g}"), "point": [round(float(x), 3), round(float(y), 3)]}
+            for (x, y), score in zip(self.points, self.scores, strict=True)
+        ]
+        if not self.has_masks:
+            return people
+        masks = self.masks()
+        corners, areas = rle.boxes(masks).tolist(), rle.area(masks).tolist()
+        for person, mask, (x0, y0, x1, y1), area in zip(people, masks, corners, areas, strict=True):
+            person |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0}
+            person["segmentation"] = rle.to_json(mask)
+        return people
+
+    def to_supervision(self) -> Detections:
+        """``supervision.Detections`` for its annotators, trackers and zones; masks stay run lengths, points are in
+        ``data["point"]``.
+
+        Raises:
+            SetupError: supervision is not installed.
+        """
+        try:
+            import supervision
+            from supervision.detection.compact_mask import CompactMask
+        except ImportError as error:
+            raise SetupError(
+                "supervision.Detections needs supervision 0.31 or newer: pip install 'crowdseg[supervision]'."
+            ) from error
+        boxes, mask = self.boxes(), None
+        if self.has_masks:
+            inclusive = boxes - [0, 0, 1, 1]  # as its cropped masks want them; without a pixel nothing is cropped
+            mask = CompactMask.from_coco_rle(self.masks(), inclusive, self.size)
+        return supervision.Detections(
+            xyxy=boxes.astype(np.float32),
+            mask=mask,
+            confidence=self.scores.astype(np.float32),
+            class_id=np.zeros(len(boxes), int),
+            data={"point": self.points},
+        )
 
     def above(self, min_score: float) -> Prediction:
         """The same prediction with only the people scored above ``min_score``, relabelled in order."""
