@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two spinning OpenMP threads on a shared machine make everything far slower; passive waiting costs next to nothing.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-sanitize lint format bench clean
+.PHONY: demo test test-sanitize lint format docs bench clean
 
 $(VENV)/installed: pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/installed
+	$(BIN)/python -m mkdocs build
+	@echo build/site/index.html
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
