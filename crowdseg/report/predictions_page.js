@@ -45,7 +45,7 @@ function card(image) {
   const button = element("button", {type: "button", className: "image", title: image.name}, picture,
     element("b", {textContent: DATA.compared ? `error ${signed(image.error)}` : summary(image)}));
   if (DATA.compared) button.append(element("span", {textContent: summary(image)}));
-  button.append(element("span", {textContent: image.name}));
+  button.append(element("span", {textContent: image.name.split("/").pop()}));
   button.addEventListener("click", () => view(image));
   return element("li", {}, button);
 }
