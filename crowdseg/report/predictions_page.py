@@ -83,7 +83,8 @@ class PredictionsPage:
         self._planned, self._limit, self._used = planned, limit, 0
         self._shown: list[_Shown] = []
         self._counts: list[tuple[float, float, float]] = []  # people, true people, megapixels of every image
-        self._compared, self._distance = False, None
+        self._compared = False
+        self._distance: str | None = None  # within which points were matched
         self._unread: list[str] = []
 
     def add(self, prediction: Prediction, pixels: NDArray[np.uint8]) -> None:
