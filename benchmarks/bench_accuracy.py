@@ -205,8 +205,8 @@ def _studies(quick: bool) -> Iterator[Study]:
 
 def _drawn_crowd() -> Study:
     """A synthetic crowd, a tenth of it labelled."""
-    epochs = ["pretrain.epochs=46", "segment.epochs=16", "count.epochs=8"]
-    rates = ["segment.lr=2e-4", "segment.mask_lr=2e-3", "segment.warmup_epochs=4", "count.lr=1e-4"]
+    epochs = ["pretrain.epochs=57", "segment.epochs=9", "count.epochs=4"]
+    rates = ["segment.lr=2e-4", "segment.mask_lr=2e-3", "segment.warmup_epochs=3", "count.lr=1e-4"]
     config = make_config("demo", ratio=0.1, overrides=[*epochs, *rates, *ADVISED])
     root = _synthetic("synthetic", 100, (384, 512), (20, 80))
     return Study("synthetic", root, config, (1, 2, 3), MAIN + ABLATIONS)
