@@ -241,3 +241,15 @@ def test_panoptic_quality_equals_its_definition(prediction, target):
         assert panoptic.pq == pytest.approx((panoptic.sq or 0) * panoptic.rq)
     else:
         assert panoptic.pq is None
+
+
+@given(*[st.integers(0, 4).flatmap(lambda number: arrays.arrays(bool, (number, 4, 5)))] * 2)
+def test_masks_that_overlap_equal_dense_matrices(first, second):
+    shared = (first[:, None] & second[None]).sum((2, 3))
+    iou = shared / np.maximum((first[:, None] | second[None]).sum((2, 3)), 1)
+    image = Instances().update(*([rle.from_mask(mask) for mask in stack] for stack in (first, second)))
+    assert image.mean_iou_c.iou_sum == pytest.approx(iou[linear_sum_assignment(iou, maximize=True)].sum())
+    close = np.where(iou > 0.5, iou, 0)
+    assert image.panoptic.iou_sum == pytest.approx(close[linear_sum_assignment(close, maximize=True)].sum())
+    half = iou >= 0.5
+    assert image.matches.matched == half[linear_sum_assignment(half, maximize=True)].sum()
