@@ -20,11 +20,11 @@ from torch import Tensor
 from crowdseg import rle
 from crowdseg.config import XMaskConfig
 from crowdseg.engine.device import autocast
-from crowdseg.engine.memory import OutOfMemory
+from crowdseg.engine.memory import OutOfMemory, return_freed_memory
 from crowdseg.engine.room import DEFAULT_TILE, Plan, canvas_of, smallest_tile
 from crowdseg.errors import UsageError
 from crowdseg.methods.pseudo import Detections, circle_radii, detect, person_labels, person_labels_of_columns
-from crowdseg.models import OUTPUT_STRIDE, Network, Output, normalise, receptive_radius
+from crowdseg.models import OUTPUT_STRIDE, Network, Output, normalise
 from crowdseg.models.network import PAD_TO
 from crowdseg.structures import Prediction, Size
 
@@ -99,18 +99,24 @@ def _draw(embedding: Tensor, people: Detections, size: Size, settings: XMaskConf
     if canvas[1] <= width:
         labels = person_labels(embedding, people, canvas, radii=radii, **thresholds)[0, : size[0], : size[1]]
         return {"labels": labels.cpu().numpy()}
-    strips = []
-    for start in range(0, size[1], width):
-        columns = (start, min(start + width, size[1]))
+
+    def runs(start: int, end: int) -> list[rle.Runs]:
         try:
-            labels, near = person_labels_of_columns(embedding, people, radii, canvas, columns, plan.most, **thresholds)
+            labels, near = person_labels_of_columns(
+                embedding, people, radii, canvas, (start, end), plan.most, **thresholds
+            )
         except OverflowError as error:
+            if end - start > PAD_TO:
+                middle = (start + end) // 2
+                return runs(start, middle) + runs(middle, end)
             raise OutOfMemory(
                 f"The masks of people who stand far from all others take more memory than may be taken ({error}): "
                 "raise --max-memory, or pass --count-only."
             ) from error
         owner, first, past = rle.runs_of_labels(labels[: size[0]].cpu().numpy(), start)
-        strips.append((near.cpu().numpy()[owner], first, past))
+        return [(near.cpu().numpy()[owner], first, past)]
+
+    strips = [part for start in range(0, size[1], width) for part in runs(start, min(start + width, size[1]))]
     return {"rles": rle.from_runs(rle.joined(strips), len(people.points), size), "exclusive": True}
 
 
@@ -128,7 +134,9 @@ def run_network(
     embedding = torch.empty(len(images), 16, *cells, device=device) if masks else None
     for row in rows:
         for column in columns:
-            pixels = torch.cat([_pixels(image, row, column, device) for image in images])
+            parts = [_pixels(image, row, column, device) for image in images]
+            pixels = torch.cat(parts) if len(parts) > 1 else parts[0]
+            del parts
             with autocast(device, amp):
                 seen = network(pixels, masks, (row.start, column.start), canvas)
             inner = (..., _core(row), _core(column))
@@ -136,6 +144,9 @@ def run_network(
             logits[outer] = seen.logits[inner].float()
             if embedding is not None:
                 embedding[outer] = seen.embedding[inner].float()
+    if len(rows) * len(columns) > 1:  # the tiles' memory, which drawing takes in other pieces
+        del pixels, seen
+        return_freed_memory()
     return Output(logits, embedding)
 
 
@@ -150,7 +161,7 @@ def _margin(network: Network, canvas: Size, tile: int) -> int:
             f"This backbone looks at the whole image at once, so tiles would change what it sees: pass --tile "
             f"{max(canvas)} to do an image of this size whole."
         )
-    return receptive_radius(network)
+    return int(smallest - PAD_TO) // 2
 
 
 def _tiles(length: int, tile: int, margin: int) -> list[_Tile]:
@@ -179,7 +190,7 @@ def _pixels(image: Pixels, row: _Tile, column: _Tile, device: torch.device) -> T
     part = np.ascontiguousarray(image[row.start : row.end, column.start : column.end])  # an image may be turned
     pixels = normalise(torch.tensor(part, device=device).permute(2, 0, 1)[None])
     fill = (0, column.end - column.start - part.shape[1], 0, row.end - row.start - part.shape[0])
-    return F.pad(pixels, fill)
+    return F.pad(pixels, fill) if any(fill) else pixels
 
 
 def _inside(found: Detections, size: Size) -> Detections:

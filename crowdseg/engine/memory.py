@@ -36,6 +36,12 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def return_freed_memory() -> None:
+    """Give what this process has freed back to the system (glibc; elsewhere nothing happens)."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
 def is_shortage(error: Exception) -> bool:
     """Whether ``error`` says that memory ran out."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -23,10 +24,10 @@ DRAWN_AT_ONCE = 1 << 24  # pixels
 DECODED, DECODING = 3, 7  # the array alone, and beside what Pillow holds
 MAPS = {False: 1.0, True: 5.0}  # behind the network: logits, probabilities, and with masks the embedding
 DRAWING = 18  # a copy of the embedding, the labels twice, their runs
-PIXELS = 40  # the tile's pixels before and in the network, beside what its layers take
+PIXELS = 90  # a tile, beside what a layer takes and gives: its pixels, what waits, what was freed and is still held
 
 _SMALLEST_DRAWING = 1 << 20  # pixels
-_known: WeakKeyDictionary[nn.Module, dict[bool, float]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def plan_image(network: Network, size: Size, masks: bool, room: int, tile: int |
     fitting = int(math.sqrt(rest / per_pixel)) // PAD_TO * PAD_TO
     chosen = tile or max(smallest, min(fitting, LARGEST_TILE))
     most = int(rest / DRAWING)
-    return Plan(chosen, min(DRAWN_AT_ONCE, most), most, max(1, together))
+    strip = min(DRAWN_AT_ONCE, most // 2)  # the points whose circles reach in lie beside it
+    return Plan(chosen, strip, most, max(1, together))
 
 
 def check_file(
@@ -117,7 +119,7 @@ def smallest_tile(network: Network) -> int | float:
     """The smallest side of tiles that a network can do; infinity for one that looks at the whole image at once."""
     if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
         return math.inf
-    return 2 * receptive_radius(network) + PAD_TO
+    return 2 * int(_once(network, "radius", lambda: receptive_radius(network))) + PAD_TO
 
 
 def _seen_at_once(tile: float, canvas: Size) -> float:
@@ -126,7 +128,12 @@ def _seen_at_once(tile: float, canvas: Size) -> float:
 
 
 def _bytes_per_pixel(network: Network, masks: bool) -> float:
+    return _once(network, f"bytes, {masks}", lambda: activation_bytes(network, masks) + PIXELS)
+
+
+def _once(network: Network, name: str, measure: Callable[[], float]) -> float:
+    """What a pass through the network tells, asked once for each network."""
     known = _known.setdefault(network, {})
-    if masks not in known:
-        known[masks] = activation_bytes(network, masks) + PIXELS
-    return known[masks]
+    if name not in known:
+        known[name] = measure()
+    return known[name]

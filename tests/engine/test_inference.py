@@ -77,6 +77,8 @@ def test_strips_hold_the_masks_of_people_who_stand_alone(network: Network) -> No
     parts = _draw(embedding, people, (190, 637), XMaskConfig(), Plan(strip=1))
     assert rle.area(parts["rles"])[0] > 10_000
     np.testing.assert_array_equal(rle.to_label_map(parts["rles"], (190, 637)), whole["labels"])
+    halved = _draw(embedding, people, (190, 637), XMaskConfig(), Plan(strip=192 * 256, most=192 * 280))
+    assert halved == parts
     with pytest.raises(OutOfMemory, match="far from all others"):
         _draw(embedding, people, (190, 637), XMaskConfig(), Plan(strip=1, most=192 * 120))
 
