@@ -44,8 +44,8 @@ def draw(file: Path, picture: Path = PICTURE) -> Path:
             _draw_panel(ax, rows, name)
             ax.set_title(title, fontsize=10)
         seeds = f"{rows[0]['seeds']} seeds" if rows[0]["seeds"] > 1 else "one seed"
+        line[0].set_title(f"{rows[0]['data']}, {seeds}. {PANELS['MAE']}", fontsize=10)
         line[0].set_yticks(range(len(rows)), [row["variant"] for row in rows], fontsize=9)
-        line[0].set_ylabel(f"{rows[0]['data']}, {seeds}")
     figure.savefig(picture, dpi=100)
     plt.close(figure)
     return picture
@@ -58,9 +58,17 @@ def _draw_panel(ax: Axes, rows: list[Row], name: str) -> None:
         ax.scatter(values, [place] * len(values), color=colour, s=14, alpha=0.5, lw=0)
         ax.scatter([mean(values)], [place], color=colour, marker="|", s=120, lw=2.5)
     ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlim(*_limits([value for row in rows for value in _values(row, name)]))
     ax.set_yticks([])
     ax.grid(axis="x", alpha=0.3)
     ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _limits(values: list[float]) -> tuple[float, float]:
+    """Around all values, and never so narrow that small differences look large."""
+    middle, span = (min(values) + max(values)) / 2, max(values) - min(values)
+    half = 0.55 * max(span, 0.25 * abs(middle))
+    return middle - half, middle + half
 
 
 def _values(row: Row, name: str) -> list[Any]:
