@@ -193,7 +193,9 @@ class PredictionWriter:
         with ExitStack() as stack:
             opened = [FORMATS[name](self.folder, self._info) for name in self._outputs.formats]
             adds = [stack.enter_context(each) for each in (write_counts(self.folder), *opened)]
-            for path, name, number, label in zip(paths, names, image_ids(names), labels_of(names), strict=True):
+            bar = stack.enter_context(progress())
+            rows = list(zip(paths, names, image_ids(names), labels_of(names), strict=True))
+            for path, name, number, label in bar.track(rows, description="Writing"):
                 record = self._journal.record(path)
                 found = {key: record[key] for key in ("height", "width", "count", "people")}
                 entry = Entry(id=number, name=name, stem=self._stems[path], label=label, **found)
