@@ -16,7 +16,7 @@ import numpy as np
 
 from crowdseg import files, rle
 from crowdseg.errors import DataError
-from crowdseg.structures import RLE, Prediction
+from crowdseg.structures import Prediction
 
 JOURNAL = "people.jsonl"
 _PEOPLE = b', "people": '  # no text within JSON can look like this: its quotes would be escaped
@@ -66,10 +66,9 @@ class Journal:
 
     def append(self, head: dict[str, Any], prediction: Prediction) -> None:
         """Add the line of ``head["path"]``; it is on its way to the disk when this returns."""
-        masks = prediction.masks() if prediction.has_masks else None
         height, width = prediction.size
-        head = {**head, "height": height, "width": width, "count": _count(prediction), "masks": masks is not None}
-        text = json.dumps(head).encode()[:-1] + _PEOPLE + json.dumps(_people(prediction, masks)).encode() + b"}\n"
+        head = {**head, "height": height, "width": width, "count": _count(prediction), "masks": prediction.has_masks}
+        text = json.dumps(head).encode()[:-1] + _PEOPLE + json.dumps(prediction.people()).encode() + b"}\n"
         try:
             place = self._stream.seek(0, 2)
             self._stream.write(text)
@@ -127,17 +126,3 @@ def prediction_of(record: dict[str, Any]) -> Prediction:
 
 def _count(prediction: Prediction) -> float:
     return len(prediction.points) if prediction.total is None else float(prediction.total)
-
-
-def _people(prediction: Prediction, masks: list[RLE] | None) -> list[dict[str, Any]]:
-    """Each person as COCO tells of one, but for the ids."""
-    people: list[dict[str, Any]] = [
-        {"score": float(f"{score:.9g}"), "point": [round(float(x), 3), round(float(y), 3)]}
-        for (x, y), score in zip(prediction.points, prediction.scores, strict=True)
-    ]
-    if masks is not None:
-        corners, areas = rle.boxes(masks), rle.area(masks)
-        for person, mask, (x0, y0, x1, y1), area in zip(people, masks, corners.tolist(), areas.tolist(), strict=True):
-            person |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0}
-            person["segmentation"] = rle.to_json(mask)
-    return people
