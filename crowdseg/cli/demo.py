@@ -27,6 +27,7 @@ def demo(
     from crowdseg.report import console
     from crowdseg.report.demo import demo_table
     from crowdseg.report.prediction import Outputs, PredictionWriter
+    from crowdseg.report.predictions_page import PAGE, page_beside
     from crowdseg.report.training import shown
 
     def say(step: str) -> None:
@@ -37,8 +38,10 @@ def demo(
     images = find_images([str(out / "data" / "part_A" / "test_data" / "images")])
     folder = out / "predictions"
     outputs = Outputs(label_maps=True)
-    with PredictionWriter.open(folder, images, outputs, overwrite=True, info={"run": str(result.run)}) as writer:
-        predict_images(load(result.run), images, writer.add)
+    with (
+        PredictionWriter.open(folder, images, outputs, overwrite=True, info={"run": str(result.run)}) as writer,
+        page_beside(writer, images, "People in the test images", f"By {result.run}.") as add,
+    ):
+        predict_images(load(result.run), images, add)
     console.out.print(demo_table(result))
-    overlays = sorted((folder / "overlays").iterdir())
-    console.out.print(f"Look at {overlays[0]} ({len(overlays)} overlays), {result.run / 'curves.png'}", highlight=False)
+    console.out.print(f"Look at {folder / PAGE}, {folder / 'overlays'}, {result.run / 'curves.png'}", highlight=False)
