@@ -196,6 +196,9 @@ def _merge(config: Any, values: Mapping[str, Any], where: str, prefix: str = "")
     return replace(config, **changes)
 
 
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
 def _convert(value: Any, kind: Any, where: str) -> Any:
     """``value`` as ``kind``: bool, int, float, str, an optional one of these, or a pair of floats."""
     options = getattr(kind, "__args__", (kind,))
@@ -218,7 +221,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
             return str(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise UsageError(f"{where} should be {options[0].__name__}, not {value!r}.")
+    raise UsageError(f"{where} should be {_NAMES[options[0]]}, not {value!r}.")
 
 
 def _get(config: Any, key: str) -> Any:
