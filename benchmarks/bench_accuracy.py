@@ -41,6 +41,11 @@ class Variant(NamedTuple):
     method: str = "xmask"
     xmask: Mapping[str, Any] = MappingProxyType({})
 
+    @property
+    def label(self) -> str:
+        """The name, and where it stops short of stage 3; with stage 3 the first two are the very same run."""
+        return f"{self.name}, stages 1 and 2" if self.stages == TWO else self.name
+
 
 IN_PRETRAIN = ("pseudo_points",)  # settings that stage 1 knows; all variants without another value share it
 METHODS |= {
@@ -61,7 +66,7 @@ AS_PUBLISHED = {"constraint_at": "pixels", "unit_mass_weight": 0.005, "single_pe
 MAIN = [
     Variant("labels alone", ONE, labels_alone=True),
     Variant("P2R", ONE),
-    Variant("XMask, stages 1 and 2", TWO),
+    Variant("XMask", TWO),
     Variant("XMask"),
 ]
 ABLATIONS = [
@@ -182,7 +187,7 @@ def run(options: Options) -> Report:
         for variant in study.variants:
             found = [study.score(study.run(variant, seed)) for seed in study.seeds]
             values = {name: [score[name] for score in found] for name in scores}
-            report.add(data=study.name, variant=variant.name, seeds=len(found), **values)
+            report.add(data=study.name, variant=variant.label, seeds=len(found), **values)
     return report
 
 
