@@ -25,10 +25,10 @@ from crowdseg.config import TrainConfig, make_config
 from crowdseg.data.synthetic import write_synthetic
 from crowdseg.engine.device import Processes, autocast
 from crowdseg.engine.loader import make_loader
-from crowdseg.engine.memory import keep_freed_memory
 from crowdseg.engine.trainer import Trainer, stage_info
 from crowdseg.engine.training_data import TrainingData, training_data
 from crowdseg.masks import prep_masks
+from crowdseg.memory import keep_freed_memory
 from crowdseg.methods import METHODS, Batch, Progress
 
 WORK = Path("runs") / "training"

@@ -1,7 +1,8 @@
-"""How much memory the machine and this process have, and how amounts of it are written."""
+"""How much memory the machine and this process have, how amounts are written, what becomes of freed memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 _UNKNOWN = 8 * 2**30  # taken for free where the system does not say
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def parse_memory(text: str) -> int:
@@ -72,3 +74,20 @@ def _container_limits() -> list[int]:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return found
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, for the rest of its life (glibc; elsewhere nothing happens).
+
+    By default the large temporaries of every step go back to the system and come again zeroed, page by page: up to
+    half of the time of a step on the CPU.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Give what this process has freed back to the system (glibc; elsewhere nothing happens)."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)

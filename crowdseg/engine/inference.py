@@ -20,9 +20,10 @@ from torch import Tensor
 from crowdseg import rle
 from crowdseg.config import XMaskConfig
 from crowdseg.engine.device import autocast
-from crowdseg.engine.memory import OutOfMemory, return_freed_memory
+from crowdseg.engine.memory import OutOfMemory
 from crowdseg.engine.room import DEFAULT_TILE, Plan, canvas_of, smallest_tile
 from crowdseg.errors import UsageError
+from crowdseg.memory import return_freed_memory
 from crowdseg.methods.pseudo import Detections, circle_radii, detect, person_labels, person_labels_of_columns
 from crowdseg.models import OUTPUT_STRIDE, Network, Output, normalise
 from crowdseg.models.network import PAD_TO

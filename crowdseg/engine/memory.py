@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,32 +12,12 @@ from torch import Tensor, nn
 from crowdseg.errors import CrowdsegError
 from crowdseg.methods import Batch, Labelled, StepResult, Unlabelled
 
-# glibc's mallopt
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
 # As PyTorch words it for CUDA and MPS, and for the CPU (on Windows, elsewhere)
 SHORTAGES = ("out of memory", "not enough memory", "DefaultCPUAllocator")
 
 
 class OutOfMemory(CrowdsegError):
     """Memory ran out."""
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees, for the rest of its life (glibc; elsewhere nothing happens).
-
-    By default the large temporaries of every step go back to the system and come again zeroed, page by page: up to
-    half of the time of a step on the CPU.
-    """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def return_freed_memory() -> None:
-    """Give what this process has freed back to the system (glibc; elsewhere nothing happens)."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
 
 
 def is_shortage(error: Exception) -> bool:

@@ -16,13 +16,13 @@ from crowdseg.config import TrainConfig, config_text, make_config, read_config
 from crowdseg.engine.checkpoint import find_run, load_resume, load_weights, new_run_folder, read_last
 from crowdseg.engine.device import Processes, choose_device, join_processes, processes_started
 from crowdseg.engine.logs import RunLog
-from crowdseg.engine.memory import keep_freed_memory
 from crowdseg.engine.plan import TrainingPlan
 from crowdseg.engine.records import read_record
 from crowdseg.engine.trainer import Trainer
 from crowdseg.engine.training_data import TrainingData, training_data
 from crowdseg.engine.watcher import Validation, Watcher
 from crowdseg.errors import UsageError
+from crowdseg.memory import keep_freed_memory
 from crowdseg.methods import method_class
 from crowdseg.methods.base import Task
 
