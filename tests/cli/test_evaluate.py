@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import crowdseg.engine
-from crowdseg import cli, files
+from crowdseg import files
 from crowdseg.structures import Prediction
 
 
@@ -42,17 +42,8 @@ def data(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def run(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command line."""
-    monkeypatch.setattr("sys.argv", ["crowdseg", *map(str, arguments)])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    captured = capsys.readouterr()
-    return done.value.code or 0, captured.out, captured.err
-
-
-def test_table_and_files(capsys, monkeypatch, data):
-    code, out, err = run(capsys, monkeypatch, "eval")
+def test_table_and_files(run, data):
+    code, out, err = run("eval")
     assert code == 0, err
     rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
     figures = {row[1]: row[2] for row in rows}
@@ -70,48 +61,48 @@ def test_table_and_files(capsys, monkeypatch, data):
     assert "`crowdseg runs` will not show these figures" in err  # there is no run behind the fake model
 
 
-def test_a_run_that_cannot_be_written_to_is_evaluated(capsys, monkeypatch, data):
+def test_a_run_that_cannot_be_written_to_is_evaluated(run, data):
     files.write_json(FakeModel.run / "weights.json", {})
     (FakeModel.run / "eval-test.json").mkdir()  # in the file's place
-    code, out, err = run(capsys, monkeypatch, "eval", "--json")
+    code, out, err = run("eval", "--json")
     assert code == 0 and json.loads(out)["counting"]["mae"] == 0.5
     assert f"Cannot write {FakeModel.run / 'eval-test.json'}" in err
     assert sorted(file.name for file in FakeModel.run.iterdir()) == ["eval-test.json", "weights.json"]
 
 
-def test_json_is_the_file_and_knows_no_nan(capsys, monkeypatch, data):
-    code, out, _ = run(capsys, monkeypatch, "eval", "--split", "train", "--json")
+def test_json_is_the_file_and_knows_no_nan(run, data):
+    code, out, _ = run("eval", "--split", "train", "--json")
     document = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
     assert code == 0 and document == files.read_json(Path("runs/eval/count-fake-train/metrics.json"))
     # Nobody is there: two are too many, and what would divide by nobody is not defined.
     assert document["counting"]["mae"] == 2 and document["counting"]["nae"] is None
     assert document["localization"]["4 px"]["recall"] is None and document["localization"]["4 px"]["precision"] == 0
     assert document["instances"]["mean_iou_c"] is None and document["instances"]["ap"] is None
-    code, out, _ = run(capsys, monkeypatch, "eval", "--split", "train")
+    code, out, _ = run("eval", "--split", "train")
     assert code == 0 and " - " in out and "nan" not in out.lower()
 
 
 @pytest.mark.parametrize("form", ["positional", "option"])
-def test_predictions_of_another_tool(capsys, monkeypatch, data, form):
+def test_predictions_of_another_tool(run, data, form):
     Path("tool.csv").write_text("image,count\na,1\nb,5\n")
     where = [data] if form == "positional" else ["--data", data]
-    code, out, _ = run(capsys, monkeypatch, "eval", "--predictions", "tool.csv", "--json", *where)
+    code, out, _ = run("eval", "--predictions", "tool.csv", "--json", *where)
     document = json.loads(out)
     assert code == 0 and document["counting"]["bias"] == 1.5
     assert document["localization"] == {} and document["instances"] is None
     assert Path("runs/eval/tool/counts.png").is_file()
-    code, out, _ = run(capsys, monkeypatch, "eval", "--predictions", "tool.csv", *where)
+    code, out, _ = run("eval", "--predictions", "tool.csv", *where)
     assert code == 0 and "no positions" in out and "no masks to compare" in out
 
 
-def test_a_lone_dataset_is_not_taken_for_a_run(capsys, monkeypatch, data):
+def test_a_lone_dataset_is_not_taken_for_a_run(run, monkeypatch, data):
     asked = []
     monkeypatch.setattr(
         crowdseg.engine, "load", lambda run=None, device="auto": asked.append(run) or FakeModel(Path("elsewhere"))
     )
-    assert run(capsys, monkeypatch, "eval", data, "--out", "here")[0] == 0
+    assert run("eval", data, "--out", "here")[0] == 0
     files.write_json(Path("runs/seg/mine/weights.json"), {})
-    assert run(capsys, monkeypatch, "eval", "runs/seg/mine", data)[0] == 0
+    assert run("eval", "runs/seg/mine", data)[0] == 0
     assert asked == [None, Path("runs/seg/mine")]
     assert Path("here/metrics.json").is_file()
 
@@ -122,9 +113,9 @@ def write_tools(counts: dict[str, tuple[str, str]]) -> None:
         Path(name).write_text(f"image,count\na,{a}\nb,{b}\n")
 
 
-def test_two_tools_compared(capsys, monkeypatch, data):
+def test_two_tools_compared(run, data):
     write_tools({"near.csv": ("1", "4"), "far.csv": ("5", "4")})
-    code, out, err = run(capsys, monkeypatch, "eval", "--compare", "near.csv", "far.csv", data)
+    code, out, err = run("eval", "--compare", "near.csv", "far.csv", data)
     assert code == 0, err
     rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
     figures = {row[1]: row[2:] for row in rows}
@@ -141,11 +132,11 @@ def test_two_tools_compared(capsys, monkeypatch, data):
     ]
 
 
-def test_a_run_and_a_tool_compared_as_json(capsys, monkeypatch, data):
+def test_a_run_and_a_tool_compared_as_json(run, data):
     files.write_json(FakeModel.run / "weights.json", {})
     tool = FakeModel.run / "tool.csv"  # a file in a run's folder is not the run
     write_tools({str(tool): ("1", "2")})
-    code, out, _ = run(capsys, monkeypatch, "eval", "--compare", FakeModel.run, tool, "--data", data, "--json")
+    code, out, _ = run("eval", "--compare", FakeModel.run, tool, "--data", data, "--json")
     document = json.loads(out)
     assert code == 0 and document == files.read_json(Path("runs/eval/count-fake-vs-tool/comparison.json"))
     mae, nae = document["figures"]["mae"], document["figures"]["nae"]
@@ -158,19 +149,19 @@ def test_a_run_and_a_tool_compared_as_json(capsys, monkeypatch, data):
     assert files.read_json(FakeModel.run / "eval-test.json")["mae"] == 0.5
 
 
-def test_intervals_can_be_left_out_and_seeded(capsys, monkeypatch, data):
+def test_intervals_can_be_left_out_and_seeded(run, data):
     found = []
     for options in (["--resamples", "0"], ["--resamples", "9"], ["--resamples", "9", "--seed", "1"]):
-        code, out, _ = run(capsys, monkeypatch, "eval", "--json", *options)
+        code, out, _ = run("eval", "--json", *options)
         assert code == 0
         found.append(json.loads(out)["intervals"])
     assert found[0]["of"] == {} and found[1]["of"]["mae"]["low"] <= 0.5 <= found[1]["of"]["mae"]["high"]
     assert found[1]["seed"] == 0 and found[2]["seed"] == 1
-    assert run(capsys, monkeypatch, "eval", "--resamples", "0")[1].count(" to ") == 0
+    assert run("eval", "--resamples", "0")[1].count(" to ") == 0
 
 
 @pytest.mark.parametrize(("tolerance", "agree"), [("0", 8 / 16), ("1", 1)])
-def test_tolerance_of_outlines(capsys, monkeypatch, data, tolerance, agree):
+def test_tolerance_of_outlines(run, monkeypatch, data, tolerance, agree):
     """One of three people is missed; the others are found a pixel lower: half of the outline's 16 pixels coincide."""
 
     def predict(self, image, *, min_score, masks):
@@ -179,7 +170,7 @@ def test_tolerance_of_outlines(capsys, monkeypatch, data, tolerance, agree):
         return Prediction((20, 30), np.array([[5.0, 6.0]]), np.ones(1, np.float32), labels)
 
     monkeypatch.setattr(FakeModel, "predict", predict)
-    _, out, _ = run(capsys, monkeypatch, "eval", "--json", "--boundary-tolerance", tolerance)
+    _, out, _ = run("eval", "--json", "--boundary-tolerance", tolerance)
     masks = json.loads(out)["instances"]
     assert masks["boundary_f"] == pytest.approx(agree * 2 / 3) and masks["boundary_tolerance"] == float(tolerance)
 
@@ -202,7 +193,7 @@ def test_tolerance_of_outlines(capsys, monkeypatch, data, tolerance, agree):
         (["crowd", "--predictions", "crowd/test/images/a.png"], 1, "not readable text"),
     ],
 )
-def test_requests_that_make_no_sense(capsys, monkeypatch, data, arguments, code, message):
+def test_requests_that_make_no_sense(run, data, arguments, code, message):
     write_tools({"tool.csv": ("1", "5"), "other.csv": ("1", "2")})
-    got, out, err = run(capsys, monkeypatch, "eval", *arguments)
+    got, out, err = run("eval", *arguments)
     assert (got, out) == (code, "") and message in err and not Path("runs").exists()

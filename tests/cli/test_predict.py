@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from rich.console import Console
 
 import crowdseg.engine
-from crowdseg import cli, files, rle
+from crowdseg import files, rle
 from crowdseg.data import Dataset
 from crowdseg.engine.memory import OutOfMemory
 from crowdseg.engine.predicting import PredictedImages
@@ -73,17 +73,8 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def run(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command line."""
-    monkeypatch.setattr("sys.argv", ["crowdseg", *map(str, arguments)])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    captured = capsys.readouterr()
-    return done.value.code or 0, captured.out, captured.err
-
-
-def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
-    code, out, _ = run(capsys, monkeypatch, "predict", photos, "--save-masks")
+def test_folder_gives_counts_and_files(run, model, photos):
+    code, out, _ = run("predict", photos, "--save-masks")
     assert code == 0
     assert out == "A day/IMG_1.jpg\t1\nIMG_2.jpg\t1\nIMG_10.png\t1\n"
     folder = Path("runs/predict/photos")
@@ -98,8 +89,8 @@ def test_folder_gives_counts_and_files(capsys, monkeypatch, model, photos):
     }  # fmt: skip
 
 
-def test_predictions_are_a_coco_file_and_its_annotations_are_results(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--min-score", "0.1", "--out", "there")
+def test_predictions_are_a_coco_file_and_its_annotations_are_results(run, model, photos):
+    run("predict", photos, "--overlay", "none", "--min-score", "0.1", "--out", "there")
     coco = COCO("there/predictions.json")
     assert [image["file_name"] for image in coco.dataset["images"]] == ["A day/IMG_1.jpg", "IMG_2.jpg", "IMG_10.png"]
     assert coco.dataset["info"]["min_score"] == 0.1 and coco.dataset["info"]["model"] == "fake"
@@ -111,8 +102,8 @@ def test_predictions_are_a_coco_file_and_its_annotations_are_results(capsys, mon
     assert not Path("there/overlays").exists()
 
 
-def test_what_was_written_is_read_back(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--min-score", "0", "--out", "there")
+def test_what_was_written_is_read_back(run, model, photos):
+    run("predict", photos, "--overlay", "none", "--min-score", "0", "--out", "there")
     sample = Sample("photos/IMG_2", photos / "IMG_2.jpg", (20, 30), np.zeros((0, 2)))
     dataset = Dataset(photos, "folder", [sample, Sample("IMG_10", photos / "IMG_10.png", (20, 30), None)])
     dataset.samples.append(Sample("A day/IMG_1", photos / "A day/IMG_1.jpg", (20, 30), None))
@@ -124,55 +115,53 @@ def test_what_was_written_is_read_back(capsys, monkeypatch, model, photos):
     assert [prediction.count for prediction in counts.predictions.values()] == [2, 2, 2]
 
 
-def test_max_memory_is_asked_before_the_first_image(capsys, monkeypatch, model, photos):
-    code, _, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", "--no-page", "--max-memory", "1.5GB")
+def test_max_memory_is_asked_before_the_first_image(run, model, photos):
+    code, _, _ = run("predict", photos / "IMG_2.jpg", "--no-page", "--max-memory", "1.5GB")
     assert code == 0 and model[0].asked[0]["max_memory"] == 1.5 * 2**30
-    code, out, err = run(capsys, monkeypatch, "predict", photos, "--out", "there", "--max-memory", "1mb")
+    code, out, err = run("predict", photos, "--out", "there", "--max-memory", "1mb")
     assert code == 1 and "takes more than 0.1 GB" in err and ".jpg: " in err.replace("\n", "") and out == ""
     assert not model[1].asked
-    code, _, err = run(capsys, monkeypatch, "predict", photos, "--max-memory", "much")
+    code, _, err = run("predict", photos, "--max-memory", "much")
     assert code == 2 and "`much` is no amount of memory" in err
 
 
 @pytest.mark.parametrize("as_option", [False, True])
-def test_run_after_the_images_or_as_option(capsys, monkeypatch, model, photos, tmp_path, as_option):
+def test_run_after_the_images_or_as_option(run, model, photos, tmp_path, as_option):
     chosen = tmp_path / "runs/seg/mine"
     files.write_json(chosen / "weights.json", {})
     arguments = ["--run", chosen] if as_option else [chosen]
-    code, out, _ = run(
-        capsys, monkeypatch, "predict", photos / "IMG_2.jpg", *arguments, "--overlay", "none", "--tile", 512
-    )
+    code, out, _ = run("predict", photos / "IMG_2.jpg", *arguments, "--overlay", "none", "--tile", 512)
     assert code == 0 and out == "IMG_2.jpg\t1\n" and model[0].run == chosen
     assert model[0].asked == [{"min_score": 0.5, "masks": True, "tile": 512}]
     assert Path("runs/predict/IMG_2/counts.csv").is_file()
 
 
-def test_patterns_quoted_or_expanded_by_the_shell(capsys, monkeypatch, model, photos):
-    code, out, _ = run(capsys, monkeypatch, "predict", f"{photos}/**/*.jpg", "--overlay", "none")
+def test_patterns_quoted_or_expanded_by_the_shell(run, model, photos):
+    code, out, _ = run("predict", f"{photos}/**/*.jpg", "--overlay", "none")
     assert code == 0 and out.split("\n")[:2] == ["A day/IMG_1.jpg\t1", "IMG_2.jpg\t1"]
-    code, out, _ = run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--overlay", "none")
+    code, out, _ = run("predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--overlay", "none")
     assert code == 0 and out == "IMG_2.jpg\t1\nIMG_10.png\t1\n" and Path("runs/predict/photos").is_dir()
 
 
-def test_broken_images_do_not_stop_the_others(capsys, monkeypatch, model, photos):
+def test_broken_images_do_not_stop_the_others(run, model, photos):
     (photos / "IMG_3.jpg").write_bytes(b"\xff\xd8 nothing")
-    code, out, err = run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--json")
+    code, out, err = run("predict", photos, "--overlay", "none", "--json")
     assert code == 3 and "1 of 4 images could not be read" in err and "IMG_3.jpg" in err
     document = json.loads(out)
     assert document["total"] == 3 and [each["image"] for each in document["broken"]] == ["IMG_3.jpg"]
     assert Path("runs/predict/photos/counts.csv").read_text().count("\n") == 4
 
 
-def test_count_only_draws_no_masks(capsys, monkeypatch, model, photos):
-    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--count-only", "--overlay", "none")
+def test_count_only_draws_no_masks(run, model, photos):
+    code, _, _ = run("predict", photos, "--count-only", "--overlay", "none")
     assert code == 0 and not any(asked["masks"] for asked in model[0].asked)
     document = json.loads(Path("runs/predict/photos/predictions.json").read_text())
     assert document["annotations"][0]["point"] == [2.5, 2.5] and "segmentation" not in document["annotations"][0]
 
 
-def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(capsys, monkeypatch, model, photos):
+def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(run, model, photos):
     Image.open(photos / "IMG_2.jpg").save(photos / "IMG_2.png")
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--save-masks")
+    run("predict", photos, "--overlay", "none", "--save-masks")
     assert len(list(Path("runs/predict/photos/masks").rglob("*.png"))) == 4
 
 
@@ -191,25 +180,25 @@ def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(ca
         (["photos/A day", "photos/IMG 3.jpg", "--format", "nwpu"], "'IMG 3' has one: rename the image"),
     ],
 )
-def test_requests_that_make_no_sense(capsys, monkeypatch, model, photos, arguments, message):
+def test_requests_that_make_no_sense(run, model, photos, arguments, message):
     Path("empty").mkdir()
     Image.open(photos / "IMG_2.jpg").save(photos / "IMG 3.jpg")
-    code, out, err = run(capsys, monkeypatch, "predict", *arguments)
+    code, out, err = run("predict", *arguments)
     assert code == 2 and message in err and out == "" and not Path("runs/predict").exists()
 
 
-def test_without_a_run_nothing_is_written(capsys, monkeypatch, model, photos):
+def test_without_a_run_nothing_is_written(run, monkeypatch, model, photos):
     def no_run(run=None, device="auto"):
         raise UsageError("There is no trained run under ./runs.")
 
     monkeypatch.setattr(crowdseg.engine, "load", no_run)
-    code, _, err = run(capsys, monkeypatch, "predict", photos)
+    code, _, err = run("predict", photos)
     assert code == 2 and "no trained run" in err and not Path("runs").exists()
 
 
-def test_nothing_is_left_half_written(capsys, monkeypatch, model, photos):
+def test_nothing_is_left_half_written(run, monkeypatch, model, photos):
     monkeypatch.setattr(FakeModel, "predict", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
+    code, _, _ = run("predict", photos, "--overlay", "none")
     assert code == 130 and list(Path("runs/predict/photos").iterdir()) == []
 
 
@@ -236,101 +225,101 @@ def stop_at(monkeypatch, number: int) -> None:
     monkeypatch.setattr("crowdseg.engine.predicting.TOGETHER", 1)  # of images that are done together none is finished
 
 
-def test_stopped_keeps_what_is_finished_and_goes_on_to_the_same_files(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "whole")
+def test_stopped_keeps_what_is_finished_and_goes_on_to_the_same_files(run, monkeypatch, model, photos):
+    run("predict", photos, "--save-masks", "--out", "whole")
     stop_at(monkeypatch, 3)
-    code, out, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "stopped")
+    code, out, err = run("predict", photos, "--save-masks", "--out", "stopped")
     assert code == 130 and out == "" and "run the same command again" in err
     stopped = json.loads(Path("stopped/predictions.json").read_text())
     assert [image["file_name"] for image in stopped["images"]] == ["A day/IMG_1.jpg", "IMG_2.jpg"]
     assert Path("stopped/counts.csv").read_text() == "image,count\nA day/IMG_1.jpg,1\nIMG_2.jpg,1\n"
-    code, out, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "stopped")
+    code, out, err = run("predict", photos, "--save-masks", "--out", "stopped")
     assert code == 0 and "2 of 3 images were done before" in err and out.count("\n") == 3
     assert len(model[-1].asked) == 1 and contents("stopped") == contents("whole")
 
 
-def test_killed_in_the_middle_of_a_line(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos)
+def test_killed_in_the_middle_of_a_line(run, model, photos):
+    run("predict", photos)
     whole, journal = contents(), Path("runs/predict/photos/people.jsonl")
     journal.write_bytes(journal.read_bytes()[:-40])
-    code, _, _ = run(capsys, monkeypatch, "predict", photos)
+    code, _, _ = run("predict", photos)
     assert code == 0 and len(model[-1].asked) == 1 and contents() == whole
 
 
-def test_what_is_done_is_not_done_again(capsys, monkeypatch, model, photos):
-    _, first, err = run(capsys, monkeypatch, "predict", photos)
+def test_what_is_done_is_not_done_again(run, model, photos):
+    _, first, err = run("predict", photos)
     assert "before" not in err
     whole = contents()
-    _, again, err = run(capsys, monkeypatch, "predict", photos)
+    _, again, err = run("predict", photos)
     assert again == first and "3 of 3 images were done before" in err
     assert model[-1].asked == [] and contents() == whole
-    _, _, err = run(capsys, monkeypatch, "predict", photos, "--overwrite")
+    _, _, err = run("predict", photos, "--overwrite")
     assert len(model[-1].asked) == 3 and "before" not in err and contents() == whole
 
 
 @pytest.mark.parametrize("change", ["score", "masks", "weights", "config", "image"])
-def test_what_has_changed_is_done_again(capsys, monkeypatch, model, photos, change):
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
+def test_what_has_changed_is_done_again(run, model, photos, change):
+    run("predict", photos, "--overlay", "none")
     options = {"score": ["--min-score", "0.1"], "masks": ["--count-only"]}.get(change, [])
     for name, file in (("weights", "weights.safetensors"), ("config", "config.yaml")):
         if change == name:
             (model[-1].run / file).write_text("another")
     if change == "image":
         Image.fromarray(np.zeros((20, 31, 3), np.uint8)).save(photos / "IMG_2.jpg")
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", *options)
+    run("predict", photos, "--overlay", "none", *options)
     assert len(model[-1].asked) == (1 if change == "image" else 3)
     assert Path("runs/predict/photos/people.jsonl").read_text().count("\n") == 3
     images = {image["file_name"]: image for image in COCO("runs/predict/photos/predictions.json").dataset["images"]}
     assert images["IMG_2.jpg"]["width"] == (31 if change == "image" else 30)
 
 
-def test_pictures_that_are_missing_are_drawn_of_what_was_found(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "whole")
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none", "--out", "there")
-    code, _, err = run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "there")
+def test_pictures_that_are_missing_are_drawn_of_what_was_found(run, model, photos):
+    run("predict", photos, "--save-masks", "--out", "whole")
+    run("predict", photos, "--overlay", "none", "--out", "there")
+    code, _, err = run("predict", photos, "--save-masks", "--out", "there")
     assert code == 0 and "3 of 3 images were done before" in err and model[-1].asked == []
     assert contents("there") == contents("whole")
     Path("there/masks/IMG_2.png").unlink()
-    run(capsys, monkeypatch, "predict", photos, "--save-masks", "--out", "there")
+    run("predict", photos, "--save-masks", "--out", "there")
     assert model[-1].asked == [] and contents("there") == contents("whole")
 
 
-def test_pictures_of_other_layers_are_drawn_of_what_was_found(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "density,outlines", "--out", "whole")
-    run(capsys, monkeypatch, "predict", photos, "--out", "there")
+def test_pictures_of_other_layers_are_drawn_of_what_was_found(run, model, photos):
+    run("predict", photos, "--overlay", "density,outlines", "--out", "whole")
+    run("predict", photos, "--out", "there")
     assert contents("there")["overlays/IMG_2.jpg"] != contents("whole")["overlays/IMG_2.jpg"]
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "outlines,density", "--out", "there")
+    run("predict", photos, "--overlay", "outlines,density", "--out", "there")
     assert model[-1].asked == [] and contents("there") == contents("whole")
 
 
-def test_formats_of_what_was_found(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--format", "none", "--overlay", "none", "--no-page")
+def test_formats_of_what_was_found(run, model, photos):
+    run("predict", photos, "--format", "none", "--overlay", "none", "--no-page")
     assert set(contents()) == {"counts.csv", "people.jsonl"}
-    run(capsys, monkeypatch, "predict", photos, "--format", "nwpu,coco", "--overlay", "none")
+    run("predict", photos, "--format", "nwpu,coco", "--overlay", "none")
     assert model[-1].asked == [] and set(contents()) == {*OUTPUTS, "nwpu-counting.txt", "nwpu-localization.txt"}
 
 
-def test_images_that_are_gone_leave_the_files(capsys, monkeypatch, model, photos):
-    run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
+def test_images_that_are_gone_leave_the_files(run, model, photos):
+    run("predict", photos, "--overlay", "none")
     (photos / "IMG_2.jpg").unlink()
-    _, out, _ = run(capsys, monkeypatch, "predict", photos, "--overlay", "none")
+    _, out, _ = run("predict", photos, "--overlay", "none")
     assert out == "A day/IMG_1.jpg\t1\nIMG_10.png\t1\n" and model[-1].asked == []
     for name in OUTPUTS:
         assert "IMG_2" not in (Path("runs/predict/photos") / name).read_text()
 
 
-def test_a_file_of_something_else_is_not_written_over(capsys, monkeypatch, model, photos):
+def test_a_file_of_something_else_is_not_written_over(run, model, photos):
     files.write_text(Path("there/people.jsonl"), "my own people\n")
-    code, _, err = run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    code, _, err = run("predict", photos, "--out", "there")
     assert code == 1 and "there/people.jsonl is not a record of predictions" in err
     assert Path("there/people.jsonl").read_text() == "my own people\n"
 
 
 @pytest.mark.parametrize("end", ["\n", "\0"])
-def test_list_on_stdin(capsys, monkeypatch, model, photos, end):
+def test_list_on_stdin(run, monkeypatch, model, photos, end):
     listed = [str(photos / "IMG_2.jpg"), str(photos / "A day"), str(photos / "IMG_99.jpg")]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(end.join([*listed, ""]).encode())))
-    code, out, err = run(capsys, monkeypatch, "predict", "-", "--overlay", "none")
+    code, out, err = run("predict", "-", "--overlay", "none")
     assert code == 3 and out == "A day/IMG_1.jpg\t1\nIMG_2.jpg\t1\n"
     assert "1 of 3 images could not be read" in err and "IMG_99.jpg is not there" in err
     assert Path("runs/predict/stdin/counts.csv").is_file()
@@ -340,9 +329,9 @@ def test_list_on_stdin(capsys, monkeypatch, model, photos, end):
     ("listed", "message"),
     [("", "- takes a list of images from stdin, and it is empty"), ("https://a.b/c.jpg\n", "is a URL")],
 )
-def test_lists_that_make_no_sense(capsys, monkeypatch, model, listed, message):
+def test_lists_that_make_no_sense(run, monkeypatch, model, listed, message):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
-    code, out, err = run(capsys, monkeypatch, "predict", "-")
+    code, out, err = run("predict", "-")
     assert code == 2 and message in err and out == ""
 
 
@@ -357,22 +346,22 @@ def test_table_for_people():
     ]
 
 
-def test_the_page_is_of_the_images_asked_for_and_drawn_when_they_change(capsys, monkeypatch, model, photos):
+def test_the_page_is_of_the_images_asked_for_and_drawn_when_they_change(run, monkeypatch, model, photos):
     def shown() -> list[str]:
         data = re.search(r'id="data">(.*?)</script>', page.read_text())[1]
         return [image["name"] for image in json.loads(data)["images"]]
 
     page = Path("there/page.html")
-    run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    run("predict", photos, "--out", "there")
     assert shown() == ["A day/IMG_1.jpg", "IMG_2.jpg", "IMG_10.png"]
     before = page.stat().st_mtime_ns
-    run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    run("predict", photos, "--out", "there")
     assert page.stat().st_mtime_ns == before
-    run(capsys, monkeypatch, "predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--out", "there")
+    run("predict", photos / "IMG_2.jpg", photos / "IMG_10.png", "--out", "there")
     assert shown() == ["IMG_2.jpg", "IMG_10.png"]
     (photos / "IMG_3.jpg").write_bytes(b"no image")
-    code, _, _ = run(capsys, monkeypatch, "predict", photos, "--out", "there")
+    code, _, _ = run("predict", photos, "--out", "there")
     assert code == 3 and len(shown()) == 3 and "1 of 4 images could not be read" in page.read_text()
     stop_at(monkeypatch, 1)
-    run(capsys, monkeypatch, "predict", photos, "--out", "there", "--count-only")
+    run("predict", photos, "--out", "there", "--count-only")
     assert not page.exists()  # it would not be of what else is there

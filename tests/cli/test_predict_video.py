@@ -1,12 +1,12 @@
-import builtins
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import crowdseg.engine
-from crowdseg import cli, files
+from crowdseg import files
 from crowdseg.report.video import _Encoder
 from crowdseg.structures import Prediction
 
@@ -39,26 +39,17 @@ def clip(monkeypatch, tmp_path) -> Path:
     return Path("clip.mp4")
 
 
-def run(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command line."""
-    monkeypatch.setattr("sys.argv", ["crowdseg", *map(str, arguments)])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    captured = capsys.readouterr()
-    return done.value.code or 0, captured.out, captured.err
-
-
-def test_counts_of_a_video(capsys, monkeypatch, clip):
-    code, out, err = run(capsys, monkeypatch, "predict", clip, "--every", 2)
+def test_counts_of_a_video(run, clip):
+    code, out, err = run("predict", clip, "--every", 2)
     assert code == 0 and out == "0\t0.000\t1\n2\t0.200\t1\n4\t0.400\t1\n"
     assert {path.name for path in Path("runs/predict/clip").iterdir()} == {
         "counts.csv", "counts.png", "overlay.mp4", "people.jsonl",
     }  # fmt: skip
-    code, out, err = run(capsys, monkeypatch, "predict", clip, "--json", "--overlay", "none")
+    code, out, err = run("predict", clip, "--json", "--overlay", "none")
     assert code == 0 and len(json.loads(out)["frames"]) == 6 and "3 of 6 frames were done before" in err
 
 
-def test_a_broken_part_is_told(capsys, monkeypatch, clip):
+def test_a_broken_part_is_told(run, monkeypatch, clip):
     decoded = crowdseg.engine.video.Video._decoded
 
     def with_a_gap(self):
@@ -66,7 +57,7 @@ def test_a_broken_part_is_told(capsys, monkeypatch, clip):
         self.broken += 1
 
     monkeypatch.setattr(crowdseg.engine.video.Video, "_decoded", with_a_gap)
-    code, out, err = run(capsys, monkeypatch, "predict", clip)
+    code, out, err = run("predict", clip)
     assert code == 3 and out.count("\n") == 6 and "1 part of clip.mp4 could not be decoded" in err
 
 
@@ -81,19 +72,12 @@ def test_a_broken_part_is_told(capsys, monkeypatch, clip):
         (["https://example.org/clip.mp4"], "https://example.org/clip.mp4 is a URL"),
     ],
 )
-def test_requests_that_make_no_sense(capsys, monkeypatch, clip, arguments, message):
-    code, out, err = run(capsys, monkeypatch, "predict", *arguments)
+def test_requests_that_make_no_sense(run, clip, arguments, message):
+    code, out, err = run("predict", *arguments)
     assert code == 2 and message in err and out == "" and not Path("runs/predict").exists()
 
 
-def test_without_the_extra(capsys, monkeypatch, clip):
-    original = builtins.__import__
-
-    def without(name, *arguments, **options):
-        if name == "av":
-            raise ImportError(name)
-        return original(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    code, out, err = run(capsys, monkeypatch, "predict", clip)
+def test_without_the_extra(run, monkeypatch, clip):
+    monkeypatch.setitem(sys.modules, "av", None)  # its import fails
+    code, out, err = run("predict", clip)
     assert code == 4 and "pip install 'crowdseg[video]'" in err and out == "" and not Path("runs/predict").exists()

@@ -1,7 +1,7 @@
 """Videos as the tests make them: frames of one grey each, so that each tells its number."""
 
-import builtins
 import socket
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -129,14 +129,7 @@ def test_sound_alone(tmp_path):
 
 
 def test_without_pyav(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def without(name, *arguments, **options):
-        if name == "av":
-            raise ImportError(name)
-        return original(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "av", None)  # its import fails
     with pytest.raises(SetupError, match=r"pip install 'crowdseg\[video\]'"), open_video(str(tmp_path / "a.mp4")):
         pass
 
