@@ -21,8 +21,7 @@ from crowdseg import rle
 from crowdseg.config import XMaskConfig
 from crowdseg.engine.device import autocast
 from crowdseg.engine.memory import OutOfMemory
-from crowdseg.engine.room import DEFAULT_TILE, Plan, canvas_of, smallest_tile
-from crowdseg.errors import UsageError
+from crowdseg.engine.room import DEFAULT_TILE, Plan, canvas_of, check_tile, smallest_tile
 from crowdseg.memory import return_freed_memory
 from crowdseg.methods.pseudo import Detections, circle_radii, detect, person_labels, person_labels_of_columns
 from crowdseg.models import OUTPUT_STRIDE, Network, Output, normalise
@@ -129,6 +128,7 @@ def run_network(
     images = [images] if isinstance(images, np.ndarray) else images
     device = next(network.parameters()).device
     canvas = canvas_of((images[0].shape[0], images[0].shape[1]))
+    check_tile(network, canvas, tile)
     rows, columns = (_tiles(length, tile, _margin(network, canvas, tile)) for length in canvas)
     cells = (canvas[0] // OUTPUT_STRIDE, canvas[1] // OUTPUT_STRIDE)
     logits = torch.empty(len(images), *cells, device=device)
@@ -152,17 +152,7 @@ def run_network(
 
 
 def _margin(network: Network, canvas: Size, tile: int) -> int:
-    if max(canvas) <= tile:
-        return 0
-    smallest = smallest_tile(network)
-    if tile < smallest:
-        if smallest < max(canvas):
-            raise UsageError(f"--tile {tile} is too small for this network: use at least {smallest}.")
-        raise UsageError(
-            f"This backbone looks at the whole image at once, so tiles would change what it sees: pass --tile "
-            f"{max(canvas)} to do an image of this size whole."
-        )
-    return int(smallest - PAD_TO) // 2
+    return 0 if max(canvas) <= tile else int(smallest_tile(network) - PAD_TO) // 2
 
 
 def _tiles(length: int, tile: int, margin: int) -> list[_Tile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -54,7 +55,8 @@ def predict_images(
         **options: ``tile``, ``masks`` and ``max_memory`` as for ``model.predict``.
 
     Raises:
-        OutOfMemory: an image is too large for ``max_memory``; before the first is begun.
+        OutOfMemory: an image is too large for ``max_memory``; UsageError: ``tile`` is too small for the network. Both
+            before the first image is begun.
     """
     result = PredictedImages([], [])
     sizes = _sizes(images, result.broken)
@@ -87,7 +89,8 @@ def _sizes(images: Sequence[NamedImage], broken: list[tuple[str, str]]) -> list[
 
 
 def _check_memory(model: Any, sizes: list[tuple[NamedImage, Size]], options: dict[str, Any]) -> None:
-    for image, size in sorted(sizes, key=lambda each: -each[1][0] * each[1][1])[:1]:
+    first = {size: image for image, size in reversed(sizes)}
+    for size, image in sorted(first.items(), key=lambda each: -math.prod(each[0])):
         try:
             model.check_file(size, **options)
         except OutOfMemory as error:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from crowdseg.engine.memory import OutOfMemory
+from crowdseg.errors import UsageError
 from crowdseg.memory import free_memory, resident_memory, show_memory
 from crowdseg.models import Network, activation_bytes, receptive_radius
 from crowdseg.models.network import PAD_TO
@@ -68,9 +69,11 @@ def plan_image(network: Network, size: Size, masks: bool, room: int, tile: int |
         tile: the side of the tiles where it is not to be chosen.
 
     Raises:
-        OutOfMemory: there are none.
+        OutOfMemory: there are none. UsageError: ``tile`` is too small for the network.
     """
     canvas = canvas_of(size)
+    if tile:
+        check_tile(network, canvas, tile)
     per_pixel, maps = _bytes_per_pixel(network, masks), math.prod(canvas) * MAPS[masks]
     smallest = int(min(tile or smallest_tile(network), max(canvas)))
     least = int(maps + max(per_pixel * _seen_at_once(smallest, canvas), DRAWING * _SMALLEST_DRAWING * masks))
@@ -113,6 +116,22 @@ def canvas_of(size: Size) -> Size:
     """``size`` (H, W) filled up to multiples of 32."""
     height, width = (-(-length // PAD_TO) * PAD_TO for length in size)
     return height, width
+
+
+def check_tile(network: Network, canvas: Size, tile: int) -> None:
+    """Refuse tiles that are too small for a network.
+
+    Raises:
+        UsageError: names the smallest.
+    """
+    if max(canvas) <= tile or tile >= (smallest := smallest_tile(network)):
+        return
+    if smallest < max(canvas):
+        raise UsageError(f"--tile {tile} is too small for this network: use at least {smallest}.")
+    raise UsageError(
+        f"This backbone looks at the whole image at once, so tiles would change what it sees: pass --tile "
+        f"{max(canvas)} to do an image of this size whole."
+    )
 
 
 def smallest_tile(network: Network) -> int | float:

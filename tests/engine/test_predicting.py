@@ -12,6 +12,7 @@ from PIL import Image
 
 from crowdseg.engine import predicting
 from crowdseg.engine.image_files import find_images
+from crowdseg.engine.memory import OutOfMemory
 from crowdseg.structures import Prediction
 
 SIZES = [(64, 90), (60, 96), (40, 40), (64, 96), (300, 400), (64, 96), (64, 64)]
@@ -53,6 +54,18 @@ def test_images_that_fill_one_canvas_go_together_and_come_back_in_order(monkeypa
     assert received == [f"{index}.png" for index in range(7)]
     assert sorted(name for name, _ in result.broken) == ["3a.png", "4a.png"]
     assert sorted(map(len, model.batches)) == [1, 1, 1, 1, 3]
+
+
+def test_every_size_is_asked_for_before_the_first_image(monkeypatch, images) -> None:
+    def check_file(size, **options):
+        if size == (60, 96):  # not the one with the most pixels
+            raise OutOfMemory("it does not fit")
+
+    model = Recorder()
+    monkeypatch.setattr(model, "check_file", check_file)
+    with pytest.raises(OutOfMemory, match=r"1\.png: it does not fit"):
+        predicting.predict_images(model, images)
+    assert model.batches == []
 
 
 def test_one_large_image_at_a_time_is_in_memory(monkeypatch, images) -> None:

@@ -83,6 +83,12 @@ def test_what_does_not_fit_is_refused_with_both_amounts(network: Network) -> Non
     assert "--count-only" not in str(refused.value)
 
 
+def test_a_tile_that_is_too_small_is_refused_before_anything_is_read(network: Network) -> None:
+    with pytest.raises(UsageError, match="--tile 64 is too small"):
+        check_file(network, SIZE, False, tile=64)
+    check_file(network, (60, 64), False, tile=64)  # it needs no tiles
+
+
 def test_networks_that_look_at_the_whole_image_take_it_whole_or_not_at_all() -> None:
     pooling = Network(build_backbone("efficientnet_b0"), width=16).eval()
     assert plan_image(pooling, (2400, 3000), False, 2**40).tile == 3008
