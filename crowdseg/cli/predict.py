@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crowdseg.engine.predicting import PredictedImages
     from crowdseg.report.prediction import Outputs
 
+WHERE = Path("runs") / "predict"
 BROKEN_SHOWN = 5
 
 
@@ -67,6 +68,7 @@ def predict(
     from crowdseg.errors import UsageError
     from crowdseg.memory import parse_memory
     from crowdseg.report.formats import FORMATS
+    from crowdseg.report.journal import folder_for
     from crowdseg.report.overlay import LAYERS
     from crowdseg.report.prediction import Outputs
 
@@ -89,13 +91,13 @@ def predict(
     settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
     keeping = {"settings": settings, "overwrite": overwrite}
     if video:
-        folder = out or Path("runs/predict") / predict_video.name(sources[0])
+        folder = out or folder_for(WHERE, predict_video.name(sources[0]), predict_video.frames_of(sources[0]))
         predict_video.predict_video(
             model, sources[0], folder, layers, every=every or 1, keeping=keeping, as_json=as_json, options=options
         )
     else:
         name = _name(sources)
-        folder = out or Path("runs/predict") / name
+        folder = out or folder_for(WHERE, name, {str(image.path) for image in images}.__contains__)
         _predict_images(
             model, images, folder, outputs, name if page else None, keeping=keeping, as_json=as_json, options=options
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -83,3 +84,11 @@ def _print(result: PredictedVideo, source: str, as_json: bool) -> None:
 def name(source: str) -> str:
     """For the output folder: the video's, or that of the camera's host."""
     return Path(source).stem if "://" not in source else (urlsplit(source).hostname or "stream")
+
+
+def frames_of(source: str) -> Callable[[str], bool]:
+    """Tells of a path in ``people.jsonl`` whether it is a frame of this video."""
+    from crowdseg.engine.video import is_stream, public_name
+
+    video = public_name(source) if is_stream(source) else str(Path(source).absolute())
+    return lambda path: path.rpartition("#")[0] == video

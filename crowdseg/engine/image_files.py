@@ -19,7 +19,8 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image file, and its path below the folder that all of them share, with ``/``."""
+    """An image file, and its path below the folder that all of them share, with ``/``; letters of it that are no text
+    (names of another encoding) are replaced."""
 
     path: Path
     name: str
@@ -32,7 +33,7 @@ def find_images(sources: Iterable[str | Path]) -> list[NamedImage]:
     list a file that is not there is an image like any other, so that it does not stop the rest.
 
     Returns:
-        Each file once, in natural order of the names (``IMG_2`` before ``IMG_10``).
+        Each path once, in natural order of the names (``IMG_2`` before ``IMG_10``).
 
     Raises:
         UsageError: a source is a URL, is not there or holds no images.
@@ -42,10 +43,20 @@ def find_images(sources: Iterable[str | Path]) -> list[NamedImage]:
         paths = list(_listed() if str(source) == STDIN else _images_of(str(source)))
         if not paths:
             raise UsageError(f"{source} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}).")
-        found |= dict.fromkeys(path.absolute() for path in paths)
+        found |= dict.fromkeys(map(_absolute, paths))
     base = os.path.commonpath([path.parent for path in found]) if found else "."
-    named = [NamedImage(path, path.relative_to(base).as_posix()) for path in found]
+    named = [NamedImage(path, as_text(path.relative_to(base).as_posix())) for path in found]
     return sorted(named, key=lambda image: natural(image.name))
+
+
+def as_text(name: str) -> str:
+    """A file's name without what cannot be written as UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _absolute(path: Path) -> Path:
+    """Without ``..``, which would lead out of the folders that results are named by."""
+    return path.parent.resolve() / path.name if ".." in path.parts else path.absolute()
 
 
 def _listed() -> Iterator[Path]:

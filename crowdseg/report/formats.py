@@ -29,7 +29,7 @@ class Entry:
     """One image of an output.
 
     Attributes:
-        id: its number in COCO files.
+        number: that it is named by, as COCO's images are; None where not every image is named by another number.
         name: its path below the folder that all images share, with extension.
         stem: its name in the output folder's own files.
         label: its name in lists that give numbers or single words: ``3610`` of NWPU-Crowd's ``images/3610.jpg``.
@@ -37,7 +37,7 @@ class Entry:
             ``segmentation``.
     """
 
-    id: int
+    number: int | None
     name: str
     stem: str
     label: str
@@ -71,10 +71,11 @@ def write_coco(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
 
         def add(entry: Entry) -> None:
             nonlocal number
-            image = {"id": entry.id, "file_name": entry.name, "height": entry.height, "width": entry.width}
+            image_id = len(images) + 1 if entry.number is None else entry.number
+            image = {"id": image_id, "file_name": entry.name, "height": entry.height, "width": entry.width}
             images.append({**image, "count": entry.count})
             for person in entry.people:
-                record = {"id": number + 1, "image_id": entry.id, "category_id": CATEGORY["id"], **person}
+                record = {"id": number + 1, "image_id": image_id, "category_id": CATEGORY["id"], **person}
                 document.write(f"{',' if number else ''}\n{json.dumps(record)}")
                 number += 1
 
@@ -84,15 +85,14 @@ def write_coco(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
 
 @contextmanager
 def write_results(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
-    """``results.json``: a COCO results list of the masks. ``image_id`` is the image's number where it is named by one,
-    else its name: ids of our own would pass for those of the dataset it is scored against."""
+    """``results.json``: a COCO results list of the masks. ``image_id`` is the image's number, or its name where it has
+    none: ids of our own would pass for those of the dataset it is scored against."""
     with files.atomic(folder / "results.json") as temporary, temporary.open("w", encoding="utf-8") as document:
         mark = "["
 
         def add(entry: Entry) -> None:
             nonlocal mark
-            stem = PurePosixPath(entry.name).stem
-            image_id = int(stem) if _is_number(stem) else entry.name
+            image_id = entry.name if entry.number is None else entry.number
             for person in entry.people:
                 result = {name: person[name] for name in ("score", "point", "segmentation")}
                 result = {"image_id": image_id, "category_id": CATEGORY["id"], **result}
@@ -174,22 +174,26 @@ FORMATS: dict[str, Write] = {
 }
 
 
-def image_ids(names: list[str]) -> list[int]:
-    """COCO ids: the numbers that the images are named by, as COCO's own are, else 1, 2, ..."""
+def numbers_of(names: list[str]) -> list[int | None]:
+    """The numbers that the images are named by, as COCO's own are; None for all if one has none, or two the same."""
     stems = [PurePosixPath(name).stem for name in names]
-    numbers = [int(stem) for stem in stems if _is_number(stem)]
-    return numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
+    numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+    return [int(stem) for stem in stems] if len(numbers) == len(names) else [None] * len(names)
 
 
-def _is_number(stem: str) -> bool:
-    return stem.isascii() and stem.isdecimal()
+def stems_of(names: list[str]) -> list[str]:
+    """Names without extension; with it where another image has taken that (``a.jpg`` beside ``a.png``)."""
+    taken: dict[str, None] = {}
+    for name in names:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        taken[name if stem in taken else stem] = None
+    return list(taken)
 
 
 def labels_of(names: list[str]) -> list[str]:
-    """The last part of each name without extension; the whole where two would be the same."""
-    stems = [PurePosixPath(name).stem for name in names]
-    whole = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    return stems if len(set(stems)) == len(names) else whole
+    """The last part of each name without extension; where two would be the same, :func:`stems_of`."""
+    last = [PurePosixPath(name).stem for name in names]
+    return last if len(set(last)) == len(names) else stems_of(names)
 
 
 def check_names(names: list[str], formats: Iterable[str]) -> None:

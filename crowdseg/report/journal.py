@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from crowdseg import files, rle
-from crowdseg.errors import DataError
+from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import Prediction
 
 JOURNAL = "people.jsonl"
@@ -25,11 +27,15 @@ _PEOPLE = b', "people": '  # no text within JSON can look like this: its quotes 
 class Journal:
     """The lines of a folder by their images' paths; of several of one image the last counts.
 
+    Args:
+        overwrite: begin without a line.
+
     Raises:
-        WriteError: the file cannot be opened for writing. DataError: it is no journal.
+        WriteError: the file cannot be opened for writing. UsageError: another command is writing it. DataError: it is
+            no journal.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, overwrite: bool = False) -> None:
         self.file = file
         self._heads: dict[str, dict[str, Any]] = {}
         self._places: dict[str, int] = {}
@@ -39,7 +45,14 @@ class Journal:
             self._stream = file.open("a+b")
         except OSError as error:
             raise files.cannot_write(file, error) from error
-        self._read()
+        try:
+            _lock(self._stream, file.parent)
+            if overwrite:
+                self._stream.truncate(0)
+            self._read()
+        except BaseException:
+            self._stream.close()
+            raise
 
     def _read(self) -> None:
         self._stream.seek(0)
@@ -54,6 +67,11 @@ class Journal:
     def _take(self, head: dict[str, Any], place: int) -> None:
         self._heads[head["path"]], self._places[head["path"]] = head, place
         self._lines += 1
+
+    @property
+    def heads(self) -> dict[str, dict[str, Any]]:
+        """All lines without their people, by path."""
+        return self._heads
 
     def head(self, path: str) -> dict[str, Any] | None:
         """The image's line without its people, or None."""
@@ -77,20 +95,66 @@ class Journal:
             raise files.cannot_write(self.file, error) from error
         self._take(head, place)
 
-    def keep(self, paths: Iterable[str]) -> None:
-        """Leave out all but the lines of these paths, which come to stand in this order; nothing can be added then."""
-        kept = list(paths)
-        if len(kept) != self._lines:
-            with files.atomic(self.file) as temporary, temporary.open("wb") as stream:
-                for path in kept:
-                    self._stream.seek(self._places[path])
-                    stream.write(self._stream.readline())
+    def keep(self, wanted: Iterable[dict[str, Any]]) -> None:
+        """Leave out all but the lines whose heads these are; they come to stand in this order, with what the heads say
+        now. Nothing can be added then."""
+        kept = list(wanted)
+        if len(kept) == self._lines and kept == list(self._heads.values()):
+            return
+        with files.atomic(self.file) as temporary, temporary.open("wb") as stream:
+            for head in kept:
+                self._stream.seek(self._places[head["path"]])
+                line = self._stream.readline()
+                stream.write(json.dumps(head).encode()[:-1] + line[line.index(_PEOPLE) :])
 
     def close(self) -> None:
         """Close the file, and take it away where it holds nothing."""
-        self._stream.close()
+        with suppress(OSError):  # a line that could not be written has been told of
+            self._stream.close()
         if not self._lines:
             files.remove(self.file)
+
+
+def paths_in(folder: Path) -> set[str]:
+    """Of which images, or frames, the journal of a folder has lines; none where there is no journal."""
+    file = folder / JOURNAL
+    try:
+        with file.open("rb") as stream:
+            return {_head(line, file)["path"] for line in stream if line.endswith(b"\n")}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}). Write elsewhere with --out.") from error
+
+
+def folder_for(base: Path, name: str, ours: Callable[[str], bool]) -> Path:
+    """``base / name``, or the first of ``name-2``, ``name-3``, ... that does not hold results of other images alone.
+
+    Args:
+        ours: whether a path of a journal is one of the images, or frames, that are to be predicted.
+    """
+    for number in count(1):
+        folder = base / (name if number == 1 else f"{name}-{number}")
+        known = paths_in(folder)
+        if not known or any(map(ours, known)):
+            break
+    return folder
+
+
+def _lock(stream: IO[bytes], folder: Path) -> None:
+    """Keep other commands from writing while the stream is open (where the system has such locks: not on Windows)."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"{folder} is being written by another command: wait for its end, or write elsewhere with --out."
+        ) from error
+    except OSError:  # a file system without locks
+        return
 
 
 def _head(line: bytes, file: Path) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from crowdseg import files, rle
@@ -18,7 +19,16 @@ from crowdseg.engine.image_files import NamedImage
 from crowdseg.engine.predicting import PredictedImages
 from crowdseg.errors import DataError
 from crowdseg.report.console import progress
-from crowdseg.report.formats import FORMATS, Entry, check_names, image_ids, labels_of, show_count, write_counts
+from crowdseg.report.formats import (
+    FORMATS,
+    Entry,
+    check_names,
+    labels_of,
+    numbers_of,
+    show_count,
+    stems_of,
+    write_counts,
+)
 from crowdseg.report.journal import JOURNAL, Journal, identity, prediction_of
 from crowdseg.structures import Prediction
 
@@ -68,13 +78,16 @@ class PredictionWriter:
         outputs: Outputs,
         settings: dict[str, Any],
         info: dict[str, Any],
+        overwrite: bool,
     ) -> None:
         self.folder, self._outputs, self._info = folder, outputs, info
         self._images = {str(image.path): image for image in images}
-        self._stems = dict(zip(self._images, _stems([image.name for image in images]), strict=True))
+        self._stems = dict(zip(self._images, stems_of([image.name for image in images]), strict=True))
         # Asked before anything is read, so that a file that changes meanwhile is done anew the next time.
         self._identities = {path: identity(image.path, settings) for path, image in self._images.items()}
-        self._journal = Journal(folder / JOURNAL)
+        self._journal = Journal(folder / JOURNAL, overwrite=overwrite)
+        heads = self._journal.heads.values()
+        self._told = {(name, head["stem"]) for head in heads for name in _PICTURES if head.get(name) and "stem" in head}
         finished = self._finished()
         drawn = {path for path, head in finished.items() if self._drawn(path, head)}
         self.done = [image for path, image in self._images.items() if path in drawn]
@@ -107,13 +120,11 @@ class PredictionWriter:
         """
         outputs = outputs or Outputs()
         check_names([image.name for image in images], outputs.formats)
-        if overwrite:
-            files.remove(Path(folder) / JOURNAL)
-        writer = cls(Path(folder), images, outputs, settings or {}, info or {})
+        writer = cls(Path(folder), images, outputs, settings or {}, info or {}, overwrite)
         try:
             yield writer
             writer._compose()
-            writer._journal.keep(writer._finished())
+            writer._tidy()
         except KeyboardInterrupt:
             if writer._finished():
                 writer._compose()
@@ -125,8 +136,8 @@ class PredictionWriter:
         """Write one image ``(H, W, 3)`` with its prediction; ``prediction.image`` is its file."""
         path = str(prediction.image)
         self._draw(prediction, image, path)
-        head = {"image": self._images[path].name, **self._identities[path], **self._outputs.pictures}
-        self._journal.append(head, prediction)
+        names = {"image": self._images[path].name, "stem": self._stems[path]}
+        self._journal.append({**names, **self._identities[path], **self._outputs.pictures}, prediction)
 
     def again(
         self, images: Sequence[NamedImage], receive: Callable[[Prediction, NDArray[np.uint8]], None]
@@ -150,7 +161,8 @@ class PredictionWriter:
     def stored(self, image: NamedImage) -> Prediction:
         """The prediction of an image that is ``done`` or ``undrawn``, its points to a thousandth of a pixel."""
         found = prediction_of(self._journal.record(str(image.path)))
-        return replace(found, key=image.name, image=image.path)
+        found.key, found.image = image.name, image.path
+        return found
 
     def counts(self) -> list[tuple[str, float]]:
         """(name, count) of every image that is finished, in the order of the images."""
@@ -168,23 +180,31 @@ class PredictionWriter:
     def _drawn(self, path: str, head: dict[str, Any]) -> bool:
         """Whether the pictures that are wanted were made, and are still there."""
         wanted = {name: value for name, value in self._outputs.pictures.items() if value}
-        return wanted.items() <= head.items() and all(self._picture(name, path).is_file() for name in wanted)
+        drawn = not wanted or {"stem": self._stems[path], **wanted}.items() <= head.items()
+        return drawn and all(self._picture(name, self._stems[path]).is_file() for name in wanted)
 
-    def _picture(self, name: str, path: str) -> Path:
+    def _picture(self, name: str, stem: str) -> Path:
         folder, extension = _PICTURES[name]
-        return self.folder / folder / f"{self._stems[path]}{extension}"
+        return self.folder / folder / f"{stem}{extension}"
+
+    def _tidy(self) -> None:
+        """The journal holds the images of this call alone, in their order; pictures that it told of others go."""
+        finished = self._finished()
+        for name, stem in self._told - {(name, self._stems[path]) for path in finished for name in _PICTURES}:
+            files.remove(self._picture(name, stem))
+        self._journal.keep({**head, "image": self._images[path].name} for path, head in finished.items())
 
     def _draw(self, prediction: Prediction, image: NDArray[np.uint8], path: str) -> None:
         if self._outputs.label_maps and prediction.has_masks:
             labels = prediction.labels
             labels = rle.to_label_map(prediction.masks(), prediction.size) if labels is None else labels
-            files.write_label_map(self._picture("label_map", path), labels)
+            files.write_label_map(self._picture("label_map", self._stems[path]), labels)
         if layers := self._outputs.overlay:
             from crowdseg.report.overlay import draw_overlay
 
             masks = prediction.masks() if prediction.has_masks else None
             picture = draw_overlay(image, masks, prediction.points, layers=layers)
-            files.write_picture(self._picture("overlay", path), picture)
+            files.write_picture(self._picture("overlay", self._stems[path]), picture)
 
     def _compose(self) -> None:
         """``counts.csv`` and the formats, of what is finished."""
@@ -194,22 +214,13 @@ class PredictionWriter:
             opened = [FORMATS[name](self.folder, self._info) for name in self._outputs.formats]
             adds = [stack.enter_context(each) for each in (write_counts(self.folder), *opened)]
             bar = stack.enter_context(progress())
-            rows = list(zip(paths, names, image_ids(names), labels_of(names), strict=True))
+            rows = list(zip(paths, names, numbers_of(names), labels_of(names), strict=True))
             for path, name, number, label in bar.track(rows, description="Writing"):
                 record = self._journal.record(path)
                 found = {key: record[key] for key in ("height", "width", "count", "people")}
-                entry = Entry(id=number, name=name, stem=self._stems[path], label=label, **found)
+                entry = Entry(number=number, name=name, stem=self._stems[path], label=label, **found)
                 for add in adds:
                     add(entry)
-
-
-def _stems(names: list[str]) -> list[str]:
-    """Names without extension; with it where another image has taken that (``a.jpg`` beside ``a.png``)."""
-    taken: dict[str, None] = {}
-    for name in names:
-        stem = PurePosixPath(name).with_suffix("").as_posix()
-        taken[name if stem in taken else stem] = None
-    return list(taken)
 
 
 def table(result: PredictedImages) -> Table:
@@ -218,7 +229,7 @@ def table(result: PredictedImages) -> Table:
     grid.add_column("image", footer=f"{len(result.counts)} images", overflow="fold")
     grid.add_column("people", footer=show_count(result.total), justify="right", style="bold")
     for name, count in result.counts:
-        grid.add_row(name, show_count(count))
+        grid.add_row(escape(name), show_count(count))
     return grid
 
 

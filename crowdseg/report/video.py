@@ -33,12 +33,14 @@ class VideoWriter:
         kept: frames whose people were known from before.
     """
 
-    def __init__(self, folder: Path, video: Video, layers: Sequence[str], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, video: Video, layers: Sequence[str], settings: dict[str, Any], overwrite: bool
+    ) -> None:
         self.kept = 0
         self._video, self._layers = video, layers
         place = video.file or Path(video.source)
         self._identity = {**identity(place, settings), "path": str(video.file or video.source)}
-        self._journal = Journal(folder / JOURNAL)
+        self._journal = Journal(folder / JOURNAL, overwrite=overwrite)
         self._counts: list[tuple[int, float, float]] = []
         self._pictures: _Encoder | None = None
 
@@ -64,9 +66,8 @@ class VideoWriter:
             overwrite: keep nothing of what is there.
         """
         folder, stopped = Path(folder), None
-        if overwrite or video.file is None:  # of a stream nothing is kept: its frames are numbered anew
-            files.remove(folder / JOURNAL)
-        writer = cls(folder, video, layers, settings or {})
+        # Of a stream nothing is kept: its frames are numbered anew.
+        writer = cls(folder, video, layers, settings or {}, overwrite or video.file is None)
         try:
             with writer._overlay(folder / OVERLAY):
                 try:
@@ -123,7 +124,9 @@ class VideoWriter:
         write_counts(folder / "counts.csv", self._counts)
         draw_counts(folder / "counts.png", self._counts, Path(self._video.source).name)
         if complete:
-            self._journal.keep(f"{self._identity['path']}#{number}" for number, _, _ in self._counts)
+            self._journal.keep(
+                self._journal.heads[f"{self._identity['path']}#{number}"] for number, _, _ in self._counts
+            )
 
 
 class _Encoder:

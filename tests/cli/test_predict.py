@@ -1,7 +1,10 @@
 import csv
 import io
 import json
+import os
 import re
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from crowdseg.engine.predicting import PredictedImages
 from crowdseg.engine.prediction_files import read_predictions
 from crowdseg.errors import UsageError
 from crowdseg.report import prediction
+from crowdseg.report.journal import Journal
 from crowdseg.structures import Prediction, Sample
 
 
@@ -315,6 +319,92 @@ def test_a_file_of_something_else_is_not_written_over(run, model, photos):
     assert Path("there/people.jsonl").read_text() == "my own people\n"
 
 
+def square(file: Path, side: int = 20) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(file)
+    return file
+
+
+def test_nothing_is_written_beside_the_folder(run, monkeypatch, model, tmp_path):
+    photo, _ = square(tmp_path / "photos/b.png"), square(tmp_path / "home/w/a.png")
+    before = photo.read_bytes()
+    monkeypatch.chdir(tmp_path / "home/w")
+    code, out, _ = run("predict", "a.png", "../../photos/b.png", "--out", "../../result", "--save-masks")
+    assert code == 0 and out == "home/w/a.png\t1\nphotos/b.png\t1\n"
+    assert photo.read_bytes() == before and (tmp_path / "result/masks/photos/b.png").is_file()
+    code, out, _ = run("predict", "../../photos/b.png", "../w/../../photos/b.png")
+    assert code == 0 and out == "b.png\t1\n"
+
+
+def test_the_picture_of_an_image_that_is_gone_is_not_anothers(run, model, tmp_path):
+    for suffix, side in ((".jpeg", 20), (".jpg", 24)):
+        square(tmp_path / f"photos/a{suffix}", side)
+    run("predict", "photos")
+    assert {path.name for path in Path("runs/predict/photos/overlays").iterdir()} == {"a.jpg", "a.jpg.jpg"}
+    (tmp_path / "photos/a.jpeg").unlink()
+    run("predict", "photos")
+    (left,) = Path("runs/predict/photos/overlays").iterdir()
+    assert (left.name, Image.open(left).size) == ("a.jpg", (480, 480)) and model[-1].asked == []
+    run("predict", "photos", "--overwrite", "--out", "anew")
+    assert left.read_bytes() == Path("anew/overlays/a.jpg").read_bytes()
+
+
+def test_folders_of_the_same_name_do_not_take_each_others_place(run, model, tmp_path):
+    for place in ("one", "two"):
+        square(tmp_path / place / "images/1.jpg")
+        for _ in range(2):
+            run("predict", f"{place}/images")
+    lines = {path.parent.name: json.loads(path.read_text())["path"] for path in Path("runs").rglob("people.jsonl")}
+    assert lines == {"images": str(tmp_path / "one/images/1.jpg"), "images-2": str(tmp_path / "two/images/1.jpg")}
+    assert model[-1].asked == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_that_are_no_text_are_written_with_replacements(run, model, tmp_path):
+    square(tmp_path / "photos/caf.jpg").rename(os.fsdecode(bytes(tmp_path) + b"/photos/caf\xe9.jpg"))
+    code, out, _ = run("predict", "photos", "--format", "coco,nwpu,geojson,coco-results")
+    assert code == 0 and out == "caf\ufffd.jpg\t1\n"
+    assert "caf\ufffd.jpg,1" in Path("runs/predict/photos/counts.csv").read_text()
+    run("predict", "photos")
+    assert model[-1].asked == []
+
+
+def test_another_command_in_the_same_folder_is_refused(run, model, photos):
+    run("predict", photos)
+    before = contents()
+    with closing(Journal(Path("runs/predict/photos/people.jsonl"))):
+        code, _, err = run("predict", photos, "--overwrite")
+        assert code == 2 and "runs/predict/photos is being written by another command" in err
+    assert contents() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of file sizes")
+def test_a_full_disk_costs_nothing_that_is_done(run, model, tmp_path):
+    import resource
+
+    for number in range(30):
+        square(tmp_path / f"photos/{number}.png")
+    arguments = ["predict", "photos", "--overlay", "none", "--no-page", "--format", "none"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        code, _, err = run(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1 and "people.jsonl" in err and "Free some space and run again" in err
+    code, out, _ = run(*arguments)
+    assert code == 0 and out.count("\n") == 30 and 10 < len(model[-1].asked) < 30
+
+
+def test_lines_stand_in_the_order_of_the_images_under_their_names(run, model, photos):
+    run("predict", photos / "A day/IMG_1.jpg", photos / "IMG_10.png", "--out", "there")
+    run("predict", photos, "--out", "there")
+    lines = [json.loads(line) for line in Path("there/people.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == ["A day/IMG_1.jpg", "IMG_2.jpg", "IMG_10.png"]
+    run("predict", photos / "A day", "--out", "there")
+    assert json.loads(Path("there/people.jsonl").read_text())["image"] == "IMG_1.jpg"
+
+
 @pytest.mark.parametrize("end", ["\n", "\0"])
 def test_list_on_stdin(run, monkeypatch, model, photos, end):
     listed = [str(photos / "IMG_2.jpg"), str(photos / "A day"), str(photos / "IMG_99.jpg")]
@@ -337,10 +427,10 @@ def test_lists_that_make_no_sense(run, monkeypatch, model, listed, message):
 
 def test_table_for_people():
     console = Console(width=60, file=io.StringIO())
-    console.print(prediction.table(PredictedImages([("a.jpg", 12.0), ("b.jpg", 3.25)], [("c.jpg", "is broken")])))
+    console.print(prediction.table(PredictedImages([("a[b].jpg", 12.0), ("b.jpg", 3.25)], [("c.jpg", "is broken")])))
     rows = [line.split("│")[1:3] for line in console.file.getvalue().splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        ["a.jpg", "12"],
+        ["a[b].jpg", "12"],
         ["b.jpg", "3.25"],
         ["2 images", "15.25"],
     ]

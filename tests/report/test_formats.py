@@ -1,6 +1,7 @@
 """Each format is read back: by pycocotools, by crowdseg's own reader, and by the rules that its page gives."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from crowdseg.data import Dataset
 from crowdseg.engine.image_files import NamedImage
 from crowdseg.engine.prediction_files import read_predictions
 from crowdseg.errors import UsageError
-from crowdseg.report.formats import FORMATS, image_ids, labels_of
+from crowdseg.report.formats import FORMATS, labels_of, numbers_of
 from crowdseg.report.prediction import Outputs, PredictionWriter
 from crowdseg.structures import Prediction, Sample
 
@@ -116,16 +117,25 @@ def test_nwpu_is_as_the_benchmark_asks_and_is_read_back(tmp_path, names):
 
 def test_nwpu_names_of_folders_that_repeat_and_with_spaces(tmp_path):
     assert labels_of(["a/1.jpg", "b/1.jpg"]) == ["a/1", "b/1"]
+    assert labels_of(["a.jpg", "a.png"]) == ["a", "a.png"]
     with pytest.raises(UsageError, match="'my photo' has one: rename the image"):
         write(tmp_path, ["my photo.jpg", "b.jpg"])
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("names", "ids"), [(["2.jpg", "001.jpg"], [2, 1]), (["2.jpg", "a.jpg"], [1, 2]), (["a/2.jpg", "2.png"], [1, 2])]
+    ("names", "numbers"),
+    [(["2.jpg", "001.jpg"], [2, 1]), (["2.jpg", "a.jpg"], [None, None]), (["a/2.jpg", "2.png"], [None, None])],
 )
-def test_ids_are_the_numbers_that_images_are_named_by(names, ids):
-    assert image_ids(names) == ids
+def test_images_have_numbers_where_each_is_named_by_another(names, numbers):
+    assert numbers_of(names) == numbers
+
+
+def test_people_of_images_with_the_same_number_stay_apart(tmp_path):
+    predicted = write(tmp_path, ["a/1.jpg", "b/1.jpg", "photo.jpg"])
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    people = Counter(result["image_id"] for result in results)
+    assert people == {name: len(each.points) for name, each in predicted.items() if len(each.points)}
 
 
 def drawn(geometry: dict) -> np.ndarray:
