@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from crowdseg.structures import RLE, LabelMap, Size
 
 STRIP = 1 << 24  # pixels of a label map that are gone over at once
+_BLOCK = 64  # rows
 
 Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # (R,) each: the mask's index, first position, the one past the last
 
@@ -27,7 +28,7 @@ def from_label_map(labels: LabelMap, number: int) -> list[RLE]:
 def runs_of_labels(labels: LabelMap, column: int = 0) -> Runs:
     """The runs, as :func:`runs` gives them but sorted by position alone, of the columns of a label map that begin at
     ``column``; its rows are the whole image's."""
-    flat = labels.ravel(order="F")
+    flat = _turned(labels).ravel()
     first = np.flatnonzero(np.append(True, flat[1:] != flat[:-1])) if flat.size else np.zeros(0, np.int64)
     past = np.append(first[1:], flat.size) if flat.size else first
     owner = flat[first].astype(np.int64) - 1
@@ -117,12 +118,37 @@ def to_mask(rle: RLE) -> np.ndarray:
 def to_label_map(rles: list[RLE], size: Size) -> LabelMap:
     """Masks -> label map; where masks overlap the smaller one is on top (ties: the smaller index)."""
     labels = np.zeros(size, np.int32)
+    for left, strip in label_strips(rles, size, max(1, STRIP // max(1, size[0]))):
+        labels[:, left : left + strip.shape[1] - 2] = strip[:, 1:-1]
+    return labels
+
+
+def label_strips(rles: list[RLE], size: Size, columns: int) -> Iterator[tuple[int, LabelMap]]:
+    """:func:`to_label_map` some columns at a time: the first one's index and the labels ``(H, columns + 2)``, with one
+    column more on either side, of 0 beyond the image."""
+    height, width = size
     owner, first, past = runs(rles)
     areas = np.bincount(owner, past - first, len(rles))
-    order = np.lexsort((-owner, -areas[owner]))
-    for index, x, y0, y1 in zip(*_within_columns(owner[order], first[order], past[order], size[0]), strict=True):
-        labels[y0:y1, x] = index + 1
-    return labels
+    order = np.lexsort((-owner, -areas[owner]))  # of several that are written to one place the last stays
+    owner, first, past = owner[order], first[order], past[order]
+    for left in range(0, width, columns):
+        right = min(left + columns, width)
+        start, end = (left - 1) * height, (right + 1) * height
+        met = (first < end) & (past > start)
+        begin, stop = np.maximum(first[met], start) - start, np.minimum(past[met], end) - start
+        lengths = stop - begin
+        places = np.arange(lengths.sum()) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+        strip = np.zeros((right - left + 2) * height, np.int32)
+        strip[places] = np.repeat(owner[met] + 1, lengths)
+        yield left, _turned(strip.reshape(-1, height))
+
+
+def _turned(array: np.ndarray) -> np.ndarray:
+    """Transposed into memory of its own, in blocks: numpy alone goes across it a number at a time."""
+    turned = np.empty(array.shape[::-1], array.dtype)
+    for top in range(0, len(array), _BLOCK):
+        turned[:, top : top + _BLOCK] = array[top : top + _BLOCK].T
+    return turned
 
 
 def _within_columns(owner: np.ndarray, first: np.ndarray, past: np.ndarray, height: int) -> list[list[int]]:

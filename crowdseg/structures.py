@@ -70,7 +70,7 @@ class _Labels:
         return prediction._labels
 
     def __set__(self, prediction: Prediction, labels: LabelMap | None) -> None:
-        prediction._labels = labels
+        prediction._labels, prediction._masks = labels, None
 
 
 @dataclass
@@ -98,6 +98,7 @@ class Prediction:
     total: float | None = None
     exclusive: bool = False
     _labels: LabelMap | None = field(default=None, init=False, repr=False, compare=False)  # what is there of `labels`
+    _masks: list[RLE] | None = field(default=None, init=False, repr=False, compare=False)  # made of `_labels`
 
     @property
     def count(self) -> float:
@@ -116,7 +117,9 @@ class Prediction:
             return self.rles
         if self._labels is None:
             raise ValueError("this prediction has no masks")
-        return rle.from_label_map(self._labels, len(self.points))
+        if self._masks is None:
+            self._masks = rle.from_label_map(self._labels, len(self.points))
+        return self._masks
 
     def boxes(self) -> NDArray[np.float64]:
         """Boxes of the masks, ``(N, 4)`` pixel edges; where there is no pixel, or are no masks, the point alone."""

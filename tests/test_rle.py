@@ -29,6 +29,16 @@ def test_of_overlapping_masks_the_smaller_is_on_top(number):
     np.testing.assert_array_equal(labels, expected)
 
 
+@pytest.mark.parametrize("columns", [1, 7, 59, 60, 100])
+def test_strips_are_cut_from_the_label_map(columns):
+    masks = [rle.from_mask(mask) for mask in [*rectangles(30), np.ones(SIZE, bool)]]
+    whole = np.pad(rle.to_label_map(masks, SIZE), ((0, 0), (1, 1)))
+    strips = list(rle.label_strips(masks, SIZE, columns))
+    assert [left for left, _ in strips] == list(range(0, SIZE[1], columns))
+    for left, strip in strips:
+        np.testing.assert_array_equal(strip, whole[:, left : left + columns + 2])
+
+
 @pytest.mark.parametrize("number", [1, 300])
 def test_a_label_map_comes_back(number):
     labels = rle.to_label_map([rle.from_mask(mask) for mask in rectangles(number)], SIZE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from crowdseg import rle, structures
+from crowdseg import rle
 from crowdseg.errors import SetupError
 from crowdseg.structures import Prediction
 
@@ -49,6 +48,13 @@ def test_those_above_a_score_keep_their_masks(labels, form) -> None:
     assert some.points.tolist() == [[5.0, 5.0], [12.5, 8.0]] and some.masks() == [whole.masks()[i] for i in (0, 2)]
     np.testing.assert_array_equal(some.labels, np.where(labels == 1, 1, 0))
     assert whole.above(0.1) is whole
+
+
+def test_masks_of_a_label_map_are_made_once_until_it_changes(labels) -> None:
+    people = people_of(labels=labels)
+    assert people.masks() is people.masks()
+    people.labels = np.where(labels == 1, 1, 0).astype(np.int32)
+    assert rle.area(people.masks()).tolist() == [47, 0, 0]
 
 
 def test_numpy(labels) -> None:
@@ -91,7 +97,3 @@ def test_without_supervision_the_extra_is_named(monkeypatch) -> None:
     with pytest.raises(SetupError, match=r"pip install 'crowdseg\[supervision\]'"):
         people_of().to_supervision()
     assert "supervision = [" in (Path(__file__).parent.parent / "pyproject.toml").read_text()
-
-
-def test_examples() -> None:
-    assert doctest.testmod(structures) == (0, doctest.testmod(structures).attempted) and doctest.testmod(structures)[1]

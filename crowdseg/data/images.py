@@ -91,8 +91,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _copied(image: Image.Image) -> NDArray[np.uint8]:
     """What :func:`_to_rgb` gives, in half of the memory: Pillow's own way holds a large image four times."""
-    array = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, _COPIED_AT_ONCE // max(1, image.width))
+    if rows >= image.height:
+        return np.asarray(image)
+    array = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, rows):
         array[top : top + rows] = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
     return array

@@ -130,24 +130,30 @@ def run_network(
     canvas = canvas_of((images[0].shape[0], images[0].shape[1]))
     check_tile(network, canvas, tile)
     rows, columns = (_tiles(length, tile, _margin(network, canvas, tile)) for length in canvas)
+
+    def see(row: _Tile, column: _Tile) -> Output:
+        parts = [_pixels(image, row, column, device) for image in images]
+        pixels = torch.cat(parts) if len(parts) > 1 else parts[0]
+        parts.clear()
+        with autocast(device, amp):
+            seen = network(pixels, masks, (row.start, column.start), canvas)
+        return Output(seen.logits.float(), None if seen.embedding is None else seen.embedding.float())
+
+    if len(rows) * len(columns) == 1:
+        return see(rows[0], columns[0])
     cells = (canvas[0] // OUTPUT_STRIDE, canvas[1] // OUTPUT_STRIDE)
     logits = torch.empty(len(images), *cells, device=device)
     embedding = torch.empty(len(images), 16, *cells, device=device) if masks else None
     for row in rows:
         for column in columns:
-            parts = [_pixels(image, row, column, device) for image in images]
-            pixels = torch.cat(parts) if len(parts) > 1 else parts[0]
-            del parts
-            with autocast(device, amp):
-                seen = network(pixels, masks, (row.start, column.start), canvas)
+            seen = see(row, column)
             inner = (..., _core(row), _core(column))
             outer = (..., _cells(row.core_start, row.core_end), _cells(column.core_start, column.core_end))
-            logits[outer] = seen.logits[inner].float()
-            if embedding is not None:
-                embedding[outer] = seen.embedding[inner].float()
-    if len(rows) * len(columns) > 1:  # the tiles' memory, which drawing takes in other pieces
-        del pixels, seen
-        return_freed_memory()
+            logits[outer] = seen.logits[inner]
+            if embedding is not None and seen.embedding is not None:
+                embedding[outer] = seen.embedding[inner]
+    del seen  # the tiles' memory, which drawing takes in other pieces
+    return_freed_memory()
     return Output(logits, embedding)
 
 

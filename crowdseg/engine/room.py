@@ -136,9 +136,13 @@ def check_tile(network: Network, canvas: Size, tile: int) -> None:
 
 def smallest_tile(network: Network) -> int | float:
     """The smallest side of tiles that a network can do; infinity for one that looks at the whole image at once."""
+    return _once(network, "smallest tile", lambda: _smallest_tile(network))
+
+
+def _smallest_tile(network: Network) -> int | float:
     if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
         return math.inf
-    return 2 * int(_once(network, "radius", lambda: receptive_radius(network))) + PAD_TO
+    return 2 * receptive_radius(network) + PAD_TO
 
 
 def _seen_at_once(tile: float, canvas: Size) -> float:

@@ -74,10 +74,11 @@ def write_coco(folder: Path, info: dict[str, Any]) -> Iterator[Add]:
             image_id = len(images) + 1 if entry.number is None else entry.number
             image = {"id": image_id, "file_name": entry.name, "height": entry.height, "width": entry.width}
             images.append({**image, "count": entry.count})
-            for person in entry.people:
-                record = {"id": number + 1, "image_id": image_id, "category_id": CATEGORY["id"], **person}
-                document.write(f"{',' if number else ''}\n{json.dumps(record)}")
-                number += 1
+            ids = {"image_id": image_id, "category_id": CATEGORY["id"]}
+            records = [{"id": number + place, **ids, **person} for place, person in enumerate(entry.people, 1)]
+            if records:  # a line an image
+                document.write(f"{',' if number else ''}\n{json.dumps(records)[1:-1]}")
+            number += len(records)
 
         yield add
         document.write('\n],\n"images": [\n' + ",\n".join(map(json.dumps, images)) + "\n]}\n")

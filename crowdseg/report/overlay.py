@@ -1,6 +1,6 @@
 """Masks, points and density drawn over a photograph, legible for a few people and for ten thousand.
 
-Drawn person by person into the picture: memory goes by the picture, not by the number of people.
+Drawn into the picture part by part: memory goes by the picture, not by the number of people.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _FILL, _EDGE = 0.42, 0.9
 _HEAT = 0.75  # opacity where the crowd is densest
 _HEAT_CELLS = 512  # along the longer side
 _STRIP = 256  # rows that are blended at a time
+_AT_ONCE = 1 << 20  # pixels of masks, or of dots, that are blended at a time
+_CELL = 8  # pixels, to which it is noted where which colours are
 
 
 def draw_overlay(
@@ -55,7 +57,7 @@ def draw_overlay(
         ``(k H, k W, 3)`` with a whole k >= 1.
     """
     zoom = max(1, -(-min_side // max(image.shape[:2])))
-    picture = _enlarged(image, zoom) if zoom > 1 else image.copy()
+    picture = _enlarged(image, zoom) if zoom > 1 else np.array(image)
     places = np.zeros((0, 2)) if points is None else (np.asarray(points, np.float64) + 0.5) * zoom - 0.5
     if "density" in layers and len(places):
         _heat(picture, places)
@@ -68,43 +70,52 @@ def draw_overlay(
 
 
 def _enlarged(pixels: NDArray, zoom: int) -> NDArray:
-    return np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1)
+    return pixels if zoom == 1 else np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1)
 
 
 def _draw_masks(picture: Picture, masks: list[RLE], zoom: int, fill: float) -> None:
-    """Tint with opacity ``fill``, and outline."""
-    chosen = np.zeros((picture.shape[0] // zoom, picture.shape[1] // zoom), np.uint8)  # colour + 1 of each pixel
-    for number, (x0, y0, pixels) in enumerate(rle.crops(masks)):
-        if pixels.size:
-            colour = _COLOURS[_choose(chosen, number, x0, y0, pixels)]
-            inside = _enlarged(pixels, zoom)
-            window = picture[y0 * zoom :, x0 * zoom :][: inside.shape[0], : inside.shape[1]]
-            _blend(window, inside, colour, fill)
-            _blend(window, _edge(inside), colour, _EDGE)
+    """Tint with opacity ``fill``, and outline. Of masks that overlap the smaller is on top."""
+    size = (picture.shape[0] // zoom, picture.shape[1] // zoom)
+    colours = np.concatenate([np.zeros((1, 3), np.float32), _COLOURS[_choose(rle.boxes(masks), size)]])
+    opacity = np.array([fill, 1 - (1 - fill) * (1 - _EDGE)], np.float32)  # an outline lies on the tint
+    pixels = picture.reshape(-1, 3)
+    for left, labels in rle.label_strips(masks, size, max(1, _AT_ONCE // size[0])):
+        edge = _edge(_enlarged(labels, zoom))[:, zoom:-zoom]
+        labels = _enlarged(labels[:, 1:-1], zoom)
+        place = np.flatnonzero(labels)
+        y, x = np.divmod(place, labels.shape[1])
+        where, opaque = y * picture.shape[1] + x + left * zoom, opacity[edge.ravel()[place].astype(int), None]
+        below = pixels[where]
+        pixels[where] = np.rint(below + (colours[labels.ravel()[place]] - below) * opaque)
 
 
-def _choose(chosen: NDArray[np.uint8], number: int, x0: int, y0: int, pixels: NDArray[np.bool_]) -> int:
-    """A colour that no mask close by has, as far as they are drawn already; noted in ``chosen``."""
-    height, width = pixels.shape
-    reach = 2 + (height + width) // 4
-    near = chosen[max(0, y0 - reach) : y0 + height + reach, max(0, x0 - reach) : x0 + width + reach]
-    taken = np.bincount(near.ravel(), minlength=len(_COLOURS) + 1)[1:] > 0
-    start = (number + 1) * 5 % len(_COLOURS)  # a stride through the palette, so that all colours are used
-    order = (start + np.arange(len(_COLOURS))) % len(_COLOURS)
-    colour = int(order[np.argmin(taken[order])])
-    chosen[y0 : y0 + height, x0 : x0 + width][pixels] = colour + 1
-    return colour
+def _choose(boxes: NDArray[np.float64], size: Size) -> NDArray[np.int64]:
+    """A colour for each mask, ``(N,)``, that none close by has, as far as they have got theirs."""
+    cells = np.zeros((size[0] // _CELL + 1, size[1] // _CELL + 1), np.int64)  # bits of the colours of each cell's masks
+    reach = 2 + (boxes[:, 2:] - boxes[:, :2]).sum(1)[:, None] / 4
+    near = np.concatenate([np.maximum(boxes[:, :2] - reach, 0), boxes[:, 2:] + reach], 1) // _CELL
+    own = boxes // _CELL
+    colours = np.zeros(len(boxes), np.int64)
+    for number, ((x0, y0, x1, y1), (a0, b0, a1, b1)) in enumerate(
+        zip(own.astype(int).tolist(), near.astype(int).tolist(), strict=True)
+    ):
+        taken = int(np.bitwise_or.reduce(cells[b0 : b1 + 1, a0 : a1 + 1], axis=None))
+        start = (number + 1) * 5  # a stride through the palette, so that all colours are used
+        order = ((start + step) % len(_COLOURS) for step in range(len(_COLOURS)))
+        colours[number] = next((colour for colour in order if not taken >> colour & 1), start % len(_COLOURS))
+        cells[y0 : y1 + 1, x0 : x1 + 1] |= 1 << colours[number]
+    return colours
 
 
-def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of a mask that have a neighbour outside it."""
-    padded = np.pad(inside, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return inside & ~inner
-
-
-def _blend(window: Picture, where: NDArray[np.bool_], colour: NDArray[np.float32], opacity: float) -> None:
-    window[where] = np.rint(window[where] * (1 - opacity) + colour * opacity)
+def _edge(labels: LabelMap) -> NDArray[np.bool_]:
+    """The pixels that have a neighbour of another label; above and below the picture nobody is."""
+    edge = np.zeros(labels.shape, bool)
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        apart = one != other
+        edge[-apart.shape[0] :, -apart.shape[1] :] |= apart
+        edge[: apart.shape[0], : apart.shape[1]] |= apart
+    edge[[0, -1]] = True
+    return edge
 
 
 def _heat(picture: Picture, places: NDArray[np.float64]) -> None:
@@ -149,13 +160,18 @@ def _mark(picture: Picture, places: NDArray[np.float64], scores: NDArray[np.floa
     """White dots with a dark rim, as large as the room between points allows."""
     height, width = picture.shape[:2]
     sizes = np.clip(_room(places) / 7, 0.9, max(2.0, max(height, width) / 350))
-    for (x, y), size, score in zip(places, sizes, scores, strict=True):
-        reach = int(np.ceil(size + 2))
-        rows = slice(max(0, int(y) - reach), min(height, int(y) + reach + 1))
-        columns = slice(max(0, int(x) - reach), min(width, int(x) + reach + 1))
-        right, below = np.arange(columns.start, columns.stop)[None] - x, np.arange(rows.start, rows.stop)[:, None] - y
-        distance = np.hypot(right, below)[..., None]
-        opacity = 0.35 + 0.65 * float(np.clip(score, 0, 1))
+    reach = int(np.ceil(sizes.max() + 2))
+    down, right = (each.ravel() for each in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    pixels = picture.reshape(-1, 3)
+    at_once = max(1, _AT_ONCE // len(down))
+    for start in range(0, len(places), at_once):
+        part = slice(start, start + at_once)
+        x, y = (places[part, axis, None].astype(int) + offset for axis, offset in ((0, right), (1, down)))
+        distance = np.hypot(x - places[part, :1], y - places[part, 1:])
+        opacity, size = 0.35 + 0.65 * scores[part, None].clip(0, 1), sizes[part, None]
         rim, dot = (opacity * np.clip(size + grow - distance, 0, 1) for grow in (1.4, 0.4))
-        area = picture[rows, columns] * (1 - 0.7 * rim)
-        picture[rows, columns] = np.rint(area * (1 - dot) + 255 * dot)
+        seen = (rim > 0) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
+        order = np.argsort((rim + dot)[seen])[::-1]  # where dots overlap the surest pixel counts
+        where, first = np.unique((y * width + x)[seen][order], return_index=True)
+        rim, dot = (each[seen][order][first, None] for each in (rim, dot))
+        pixels[where] = np.rint(pixels[where] * (1 - 0.7 * rim) * (1 - dot) + 255 * dot)

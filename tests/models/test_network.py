@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from crowdseg.errors import DataError, UsageError
-from crowdseg.models import Network, build_backbone, receptive_radius
+from crowdseg.models import Network, build_backbone, normalise, receptive_radius
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +93,10 @@ def test_no_output_cell_sees_beyond_the_receptive_radius(network: Network) -> No
     assert image.grad is not None
     seen = torch.nonzero(image.grad.abs().sum((0, 1)))
     assert (seen - 4 * cell).abs().max() <= radius
+
+
+def test_channels_last_images_are_normalised_to_the_same() -> None:
+    images = torch.randint(0, 256, (2, 3, 40, 60), dtype=torch.uint8)
+    plain, last = normalise(images), normalise(images.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(plain, last) and last.is_contiguous(memory_format=torch.channels_last)
+    assert plain.is_contiguous() and abs(plain.mean()) < 1
