@@ -168,6 +168,11 @@ class PredictionWriter:
         """(name, count) of every image that is finished, in the order of the images."""
         return [(self._images[path].name, head["count"]) for path, head in self._finished().items()]
 
+    @property
+    def identities(self) -> list[dict[str, Any]]:
+        """What the result of every image that is finished depends on: its file and the settings."""
+        return [self._identities[path] for path in self._finished()]
+
     def _finished(self) -> dict[str, dict[str, Any]]:
         """Path -> line, without its people, of this image file and these settings."""
         heads = {path: self._journal.head(path) for path in self._images}
