@@ -1,4 +1,4 @@
-"""``crowdseg predict`` of a video or a camera's stream."""
+"""``crowdseg predict`` of a video or a camera."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _print(result: PredictedVideo, source: str, as_json: bool) -> None:
 
 
 def name(source: str) -> str:
-    """For the output folder: the video's, or that of the camera's host."""
+    """For the output folder: the video's or the device's, or that of the camera's host."""
     return Path(source).stem if "://" not in source else (urlsplit(source).hostname or "stream")
 
 

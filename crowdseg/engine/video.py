@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,8 +52,8 @@ class Video:
     """An open video; made by :func:`open_video`. Iterated over once.
 
     Attributes:
-        source: as it may be shown: a stream's address without user and password.
-        file: the absolute path; None of a stream.
+        source: as it may be shown: a camera's address without user and password.
+        file: the absolute path; None of a camera.
         rate: frames a second, as the file says.
         length: number of frames, None where it is not known.
         broken: parts that could not be decoded so far.
@@ -68,9 +70,12 @@ class Video:
 
     def frames(self, every: int = 1) -> Iterator[Frame]:
         """The first of every ``every`` frames. Parts that cannot be decoded are passed over and counted."""
+        begin = 0.0
         for number, frame in enumerate(self._decoded()):
+            if number == 0 and self.file is None:
+                begin = frame.time or 0.0  # a camera's clock may run since it was switched on
             if number % every == 0:
-                seconds = float(number / self.rate) if frame.time is None else frame.time
+                seconds = float(number / self.rate) if frame.time is None else frame.time - begin
                 turns = round(getattr(frame, "rotation", 0) / 90) % 4  # of a telephone held upright
                 pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                 yield Frame(number, round(seconds, 6), pixels)
@@ -96,40 +101,58 @@ class Video:
 
 
 def is_video(source: str) -> bool:
-    """Whether a source is named like a video, or is the address of a camera's stream."""
-    return is_stream(source) if "://" in source else Path(source).suffix.lower() in VIDEO_SUFFIXES
+    """Whether a source is a camera, or a file named like a video; a folder may be named so too."""
+    path = Path(source)
+    named = "://" not in source and path.suffix.lower() in VIDEO_SUFFIXES
+    return is_stream(source) or (named and not path.is_dir())
 
 
 def is_stream(source: str) -> bool:
-    return "://" in source and urlsplit(source).scheme.lower() in STREAMS
+    """Whether a source is a camera: it cannot be gone back in, and may never end."""
+    return is_device(source) or ("://" in source and urlsplit(source).scheme.lower() in STREAMS)
+
+
+def is_device(source: str) -> bool:
+    """Whether a source is a camera of this machine, as Linux names them."""
+    return re.fullmatch(r"/dev/video\d+", os.path.realpath(source)) is not None
 
 
 def public_name(source: str) -> str:
-    """The source as it may be shown and written down: a stream's address without user and password."""
+    """The source as it may be shown and written down: an address without user and password."""
+    if "://" not in source:
+        return source
     parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if is_stream(source) else source
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @contextmanager
 def open_video(source: str) -> Iterator[Video]:
-    """The video of a file or of a camera's stream (``rtsp://...`` and the like).
+    """The video of a file or of a camera (``rtsp://...`` and the like, or ``/dev/video0``).
 
     Raises:
-        SetupError: PyAV is not installed. UsageError: there is no such file. DataError: it is no video, or the camera
-            does not answer.
+        SetupError: PyAV is not installed. UsageError: there is no such file or camera. DataError: it is no video, or
+            the camera does not answer.
     """
     try:
         import av
     except ImportError as error:
         raise SetupError("Videos need the package av: install it with `pip install 'crowdseg[video]'`.") from error
     shown = public_name(source)
-    if not is_stream(source) and not Path(source).is_file():
+    if is_device(source):
+        if not Path(source).exists():
+            raise UsageError(f"{shown} is not there. Plug the camera in, or name another one of /dev/video*.")
+        options: dict[str, Any] = {"format": "v4l2", "timeout": _TIMEOUT}
+        advice = "Check that no other program uses it, and that you may (group video)."
+    elif is_stream(source):
+        options, advice = {"timeout": _TIMEOUT}, "Check the address."
+    elif Path(source).is_file():
+        options, advice = {}, "Replace it, or convert it with ffmpeg."
+    else:
         raise UsageError(f"{shown} is not there. Name a video file, one at a time.")
     try:
-        container = av.open(source, timeout=_TIMEOUT if is_stream(source) else None)
+        container = av.open(source, **options)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        advice = "Check the address." if is_stream(source) else "Replace it, or convert it with ffmpeg."
         raise DataError(f"{shown} is not a readable video ({reason}). {advice}") from error
     with container:
         if not container.streams.video:
@@ -162,7 +185,8 @@ def predict_video(
         task = bar.add_task("Predicting", total=video.length and -(-video.length // every))
         for frame in video.frames(every):
             prediction = known(frame) or model.predict(frame.pixels, **options)
-            receive(replace(prediction, key=str(frame.number)), frame)
+            prediction.key = str(frame.number)
+            receive(prediction, frame)
             counts.append((frame.number, frame.seconds, prediction.count))
             bar.advance(task)
     if not counts:

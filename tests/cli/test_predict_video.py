@@ -7,6 +7,8 @@ import pytest
 
 import crowdseg.engine
 from crowdseg import files
+from crowdseg.cli import predict_video
+from crowdseg.engine.video import public_name
 from crowdseg.report.video import _Encoder
 from crowdseg.structures import Prediction
 
@@ -69,6 +71,7 @@ def test_a_broken_part_is_told(run, monkeypatch, clip):
         (["clip.mp4", "--format", "nwpu"], "--format is for images"),
         (["a.jpg", "--every", "5"], "--every is for videos"),
         (["nowhere.mp4"], "nowhere.mp4 is not there. Name a video file"),
+        (["/dev/video99"], "/dev/video99 is not there. Plug the camera in"),
         (["https://example.org/clip.mp4"], "https://example.org/clip.mp4 is a URL"),
     ],
 )
@@ -81,3 +84,18 @@ def test_without_the_extra(run, monkeypatch, clip):
     monkeypatch.setitem(sys.modules, "av", None)  # its import fails
     code, out, err = run("predict", clip)
     assert code == 4 and "pip install 'crowdseg[video]'" in err and out == "" and not Path("runs/predict").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [("a/clip.mp4", "clip"), ("rtsp://me:secret@10.0.0.7:554/live", "10.0.0.7"), ("/dev/video0", "video0")],
+)
+def test_results_are_named_by_the_video_or_the_camera(source, folder):
+    assert predict_video.name(source) == folder
+    assert predict_video.frames_of(source)(f"{public_name(source)}#7") == (":" in source or source.startswith("/dev"))
+
+
+def test_a_folder_named_like_a_video(run, clip):
+    files.write_picture(Path("frames.mp4/b.jpg"), np.zeros((32, 48, 3), np.uint8))
+    code, _, err = run("predict", "frames.mp4", "--every", 2)
+    assert code == 2 and "--every is for videos" in err

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crowdseg import rle
 from crowdseg.engine.video import is_video, open_video, predict_video, public_name
 from crowdseg.errors import DataError, SetupError, UsageError
 from crowdseg.structures import Prediction
@@ -18,8 +19,11 @@ av = pytest.importorskip("av")
 HEIGHT, WIDTH, RATE = 48, 64, 10
 
 
-def write_video(target: str | Path, frames: int = 12, *, format: str = "mp4", codec: str = "mpeg4") -> None:
-    """The n-th frame is all of grey 20 n, with a white square at the upper left."""
+def write_video(
+    target: str | Path, frames: int = 12, *, format: str = "mp4", codec: str = "mpeg4", begin: int = 0
+) -> None:
+    """The n-th frame is all of grey 20 n, with a white square at the upper left; the first is shown at ``begin``
+    seconds."""
     with av.open(str(target), "w", format=format) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -28,7 +32,7 @@ def write_video(target: str | Path, frames: int = 12, *, format: str = "mp4", co
             pixels = np.full((HEIGHT, WIDTH, 3), 20 * number, np.uint8)
             pixels[:16, :16] = 255
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            frame.pts, frame.time_base = begin * RATE + number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -136,9 +140,23 @@ def test_without_pyav(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("a.MP4", True), ("x/b.mov", True), ("rtsp://host/live", True), ("https://host/a.mp4", False), ("a.jpg", False)],
+    [
+        ("a.MP4", True),
+        ("x/b.mov", True),
+        ("rtsp://host/live", True),
+        ("/dev/video0", True),
+        ("camera", True),
+        ("https://host/a.mp4", False),
+        ("a.jpg", False),
+        ("frames.mp4", False),
+        ("/dev/null", False),
+        ("dev/video0", False),
+    ],
 )
-def test_what_is_a_video(source, expected):
+def test_what_is_a_video(tmp_path, monkeypatch, source, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("frames.mp4").mkdir()  # of images
+    Path("camera").symlink_to("/dev/video7")  # as /dev/v4l/by-id/* are
     assert is_video(source) == expected
 
 
@@ -169,3 +187,46 @@ def test_a_camera_that_does_not_answer():
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(DataError, match="Check the address"), open_video(address):
         pass
+
+
+def test_a_camera_of_this_machine(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mkv", format="matroska", begin=1000)  # its clock began when the machine was started
+    opened = []
+
+    def plug_in(file: str, **options: object):
+        opened.append((file, options))
+        return open_file(tmp_path / "a.mkv")
+
+    open_file = av.open
+    monkeypatch.setattr(av, "open", plug_in)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    with open_video("/dev/video0") as video:
+        assert (video.source, video.file) == ("/dev/video0", None)
+        result = predict_video(GreyModel(), video, lambda *_: None, every=5)
+    ((file, options),) = opened
+    assert (file, options["format"]) == ("/dev/video0", "v4l2")
+    assert result.counts == [(0, 0.0, 0), (5, 0.5, 5), (10, 1.0, 10)]
+
+
+def test_a_camera_that_is_not_plugged_in():
+    with pytest.raises(UsageError, match=r"/dev/video99 is not there\. Plug the camera in"), open_video("/dev/video99"):
+        pass
+
+
+def test_a_camera_that_cannot_be_opened(tmp_path):
+    (tmp_path / "camera").write_bytes(b"no device")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataError, match="no other program uses it"):
+        patch.setattr("crowdseg.engine.video.is_device", lambda source: True)
+        with open_video(str(tmp_path / "camera")):
+            pass
+
+
+def test_masks_of_frames_stay_runs(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", 1)
+    masks = rle.from_label_map(np.ones((HEIGHT, WIDTH), np.int32), 1)
+    found = Prediction((HEIGHT, WIDTH), np.zeros((1, 2)), np.ones(1, np.float32), rles=masks, exclusive=True)
+    monkeypatch.setattr(rle, "to_label_map", lambda *_: pytest.fail("a label map was painted"))
+    received = []
+    with open_video(str(tmp_path / "a.mp4")) as video:
+        predict_video(GreyModel(), video, lambda prediction, _: received.append(prediction), known=lambda _: found)
+    assert received[0].key == "0" and received[0].masks() == masks
