@@ -15,6 +15,7 @@ from rich.table import Table
 
 from crowdseg import files
 from crowdseg.engine.video import Frame, PredictedVideo, Video
+from crowdseg.errors import WriteError
 from crowdseg.report.formats import show_count
 from crowdseg.report.journal import JOURNAL, Journal, identity, prediction_of
 from crowdseg.report.overlay import draw_overlay
@@ -37,7 +38,7 @@ class VideoWriter:
         self, folder: Path, video: Video, layers: Sequence[str], settings: dict[str, Any], overwrite: bool
     ) -> None:
         self.kept = 0
-        self._video, self._layers = video, layers
+        self._folder, self._video, self._layers = folder, video, layers
         place = video.file or Path(video.source)
         self._identity = {**identity(place, settings), "path": str(video.file or video.source)}
         self._journal = Journal(folder / JOURNAL, overwrite=overwrite)
@@ -69,14 +70,14 @@ class VideoWriter:
         # Of a stream nothing is kept: its frames are numbered anew.
         writer = cls(folder, video, layers, settings or {}, overwrite or video.file is None)
         try:
-            with writer._overlay(folder / OVERLAY):
+            with writer._overlay():
                 try:
                     yield writer
                 except KeyboardInterrupt as error:
                     if not writer._counts:
                         raise
                     stopped = error  # what was done is whole, so it takes its place
-            writer._finish(folder, complete=stopped is None)
+            writer._finish(complete=stopped is None)
         finally:
             writer._journal.close()
         if stopped is not None:
@@ -87,7 +88,10 @@ class VideoWriter:
         if self._pictures is not None:
             masks = prediction.masks() if prediction.has_masks else None
             picture = draw_overlay(frame.pixels, masks, prediction.points, layers=self._layers)
-            self._pictures.add(picture, frame.seconds)
+            try:
+                self._pictures.add(picture, frame.seconds)
+            except OSError as error:
+                raise files.cannot_write(self._folder / OVERLAY, error) from error
         head = {**self._head(frame), "seconds": frame.seconds}
         if not self._is_known(head):
             self._journal.append(head, prediction)
@@ -109,20 +113,29 @@ class VideoWriter:
         return known is not None and head.items() <= known.items()
 
     @contextmanager
-    def _overlay(self, file: Path) -> Iterator[None]:
+    def _overlay(self) -> Iterator[None]:
         if not self._layers:
             yield
             return
-        with files.atomic(file) as temporary:
-            self._pictures = _Encoder(temporary, self._video.rate)
-            try:
-                yield
-            finally:
-                self._pictures.close()
+        foreign = None  # an error of what is read or computed: not one of this file, as it would seem to be
+        try:
+            with files.atomic(self._folder / OVERLAY) as temporary:
+                self._pictures = _Encoder(temporary, self._video.rate)
+                try:
+                    yield
+                except OSError as error:
+                    foreign = error
+                    raise
+                finally:
+                    self._pictures.close()
+        except WriteError:
+            if foreign is not None:
+                raise foreign from None
+            raise
 
-    def _finish(self, folder: Path, complete: bool) -> None:
-        write_counts(folder / "counts.csv", self._counts)
-        draw_counts(folder / "counts.png", self._counts, Path(self._video.source).name)
+    def _finish(self, complete: bool) -> None:
+        write_counts(self._folder / "counts.csv", self._counts)
+        draw_counts(self._folder / "counts.png", self._counts, Path(self._video.source).name)
         if complete:
             self._journal.keep(
                 self._journal.heads[f"{self._identity['path']}#{number}"] for number, _, _ in self._counts

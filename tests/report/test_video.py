@@ -1,6 +1,7 @@
 """What `crowdseg predict VIDEO` writes, by a model that finds as many people as a frame is numbered."""
 
 import csv
+import errno
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from crowdseg.engine.video import Frame, PredictedVideo, open_video, predict_video
-from crowdseg.errors import DataError
+from crowdseg.errors import DataError, WriteError
 from crowdseg.report import video as report
 from crowdseg.report.video import VideoWriter, _Encoder
 from crowdseg.structures import Prediction
@@ -108,6 +109,19 @@ def test_without_a_frame_nothing_is_written(clip, monkeypatch, stop):
     with pytest.raises(DataError if stop is None else KeyboardInterrupt):
         predict(clip, GreyModel(stop=stop))
     assert list((clip.parent / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("of_overlay", [True, False])
+def test_what_cannot_be_written_is_told_of_and_not_mistaken(clip, monkeypatch, of_overlay):
+    def fail(*_):
+        raise OSError(errno.EIO, "the cable was pulled")
+
+    broken = (_Encoder, "add") if of_overlay else (GreyModel, "predict")
+    monkeypatch.setattr(*broken, fail)
+    with pytest.raises(WriteError if of_overlay else OSError, match="the cable was pulled") as error:
+        predict(clip, GreyModel())
+    assert ("overlay.mp4" in str(error.value)) == of_overlay
+    assert "overlay.mp4" not in {path.name for path in (clip.parent / "out").iterdir()}
 
 
 @pytest.mark.parametrize("h264", [True, False])
