@@ -37,6 +37,7 @@ class PackedPeople:
 
 def pack_people(
     prediction: Prediction,
+    masks: Sequence[RLE],
     mask_size: Size | None,
     roles: NDArray[np.integer] | None = None,
     missed: Points | None = None,
@@ -44,6 +45,7 @@ def pack_people(
     """Pack the people of ``prediction`` and those it ``missed``, who have no score and no mask.
 
     Args:
+        masks: of the people of ``prediction``; none where it has none.
         mask_size: (H, W) in which masks are packed; None leaves them out, their areas stay.
         roles: ``(N,)`` how each person of the prediction came out, by :class:`crowdseg.engine.roles.Role`.
         missed: ``(K, 2)`` points (x, y) in pixels, put behind the others.
@@ -51,8 +53,7 @@ def pack_people(
     extra = np.zeros((0, 2)) if missed is None else missed
     known = len(prediction.points)
     points = np.concatenate([prediction.points, extra]).reshape(-1, 2)
-    masks = prediction.masks() if prediction.has_masks else []
-    areas = rle.area(masks) if masks else np.zeros(known, np.int64)
+    areas = rle.area(list(masks)) if masks else np.zeros(known, np.int64)
     labels = draw_small(masks, areas, prediction.size, mask_size) if masks and mask_size else None
     numbers, gaps, lengths = _row_runs(labels, known)
     nobody = np.zeros(len(extra), np.int64)

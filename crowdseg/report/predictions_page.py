@@ -238,7 +238,7 @@ def page_beside(
         about: where the predictions come from.
     """
     path, known = writer.folder / PAGE, len(writer.counts())
-    if known == len(images) and _state_of(path) == _state(title, about, writer.counts()):
+    if known == len(images) and _state_of(path) == _state(title, about, writer):
         yield writer.add
         return
     files.remove(path)
@@ -253,11 +253,13 @@ def page_beside(
         finished = {name for name, _ in writer.counts()}
         writer.again([image for image in images if image.name in finished], page.add)
     notes = [f"{len(images) - page.images} of {len(images)} images could not be read and are left out."]
-    state = _state(title, about, writer.counts())
+    state = _state(title, about, writer)
     page.write(path, title, about=about, notes=notes[: page.images < len(images)], state=state)
 
 
-def _state(*content: Any) -> str:
+def _state(title: str, about: str, writer: PredictionWriter) -> str:
+    """Tells pages apart; settings that the page does not name, and other images of the same names, make another one."""
+    content = [title, about, writer.counts(), writer.identities]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
@@ -276,13 +278,14 @@ def _people(prediction: Prediction, findings: Findings | None, most: int) -> Pac
     roles, missed = (None, None) if findings is None else (findings.roles, findings.missed)
     height, width = prediction.size
     scale = min(1.0, math.sqrt(_MASK_PIXELS / max(1, height * width)))
-    for _ in range(_COARSENINGS + 1 if prediction.has_masks else 0):
+    masks = prediction.masks() if prediction.has_masks else []
+    for _ in range(_COARSENINGS + 1 if masks else 0):
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        packed = pack_people(prediction, size, roles, missed)
+        packed = pack_people(prediction, masks, size, roles, missed)
         if len(packed.columns) <= most:
             return packed
         scale /= 2
-    return pack_people(prediction, None, roles, missed)
+    return pack_people(prediction, masks, None, roles, missed)
 
 
 def _count_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crowdseg import rle
+from crowdseg import files, rle
 from crowdseg.engine.findings import findings
+from crowdseg.engine.image_files import find_images
 from crowdseg.engine.roles import Role
 from crowdseg.engine.scoring import Scorer
 from crowdseg.report.page_people import PackedPeople, draw_small, pack_people
 from crowdseg.report.page_pictures import TILE, page_picture
-from crowdseg.report.predictions_page import Figure, PredictionsPage
+from crowdseg.report.prediction import Outputs, PredictionWriter
+from crowdseg.report.predictions_page import PAGE, Figure, PredictionsPage, page_beside
 from crowdseg.structures import LabelMap, Prediction, Sample
 
 SIZE = (600, 800)
@@ -124,7 +127,7 @@ def random_people(number: int) -> Prediction:
 @pytest.mark.parametrize("small", [(70, 110), (33, 51), (1, 2)])
 def test_people_are_unpacked_as_they_were(number, small):
     prediction = random_people(number)
-    packed = pack_people(prediction, small, np.full(number, Role.hit), np.array([[3.2, 4.9]]))
+    packed = pack_people(prediction, prediction.masks(), small, np.full(number, Role.hit), np.array([[3.2, 4.9]]))
     (x, y, score, area, role, _), labels = unpack(packed)
     assert packed.number == number + 1 and (x[-1], y[-1], role[-1]) == (3, 5, Role.missed)
     np.testing.assert_array_equal(np.stack([x, y], 1)[:-1], np.rint(prediction.points))
@@ -189,6 +192,47 @@ def test_masks_that_do_not_fit_are_coarser_or_left_out_and_the_page_says_so(tmp_
         size = json.loads(re.search(r'id="image-0">(.*?)</script>', text)[1])["masks"]
         assert size == (None if masks is None else list(masks))
         assert ("Of 1 image the masks are left out" in text) == (masks is None)
+
+
+def test_masks_are_asked_for_once_however_coarse_they_become(tmp_path, monkeypatch):
+    asked, masks = [], Prediction.masks
+    monkeypatch.setattr(Prediction, "masks", lambda self: asked.append(self) or masks(self))
+    chaos = np.random.default_rng(0).integers(0, 200, SIZE).astype(np.int32)
+    prediction = Prediction(SIZE, np.full((200, 2), 9.0), np.ones(200, np.float32), chaos, key="chaos.jpg")
+    PredictionsPage(planned=1, limit=20_000).add(prediction, np.zeros((*SIZE, 3), np.uint8))
+    assert len(asked) == 1
+
+
+def test_the_page_beside_is_drawn_anew_where_other_settings_or_images_give_the_same_counts(tmp_path):
+    files.write_picture(tmp_path / "images/a.png", crowd_of(5)[0])
+    page = tmp_path / "out" / PAGE
+
+    def call(masks: bool, with_page: bool = True) -> None:
+        images, outputs = find_images([tmp_path / "images"]), Outputs(formats=(), overlay=())
+        with (
+            PredictionWriter.open(page.parent, images, outputs, settings={"masks": masks}) as writer,
+            page_beside(writer, images, "People", "") if with_page else nullcontext(writer.add) as add,
+        ):
+            for image in writer.todo:
+                prediction, pixels = predicted(5, image.name)
+                prediction.image = image.path
+                prediction.labels = prediction.labels if masks else None
+                add(prediction, pixels)
+
+    def shown() -> tuple[bool, str]:
+        found = json.loads(re.search(r'id="image-0">(.*?)</script>', page.read_text())[1])
+        return found["masks"] is not None, data_of(page)["images"][0]["thumbnail"]
+
+    call(masks=True)
+    assert shown()[0]
+    call(masks=False, with_page=False)
+    call(masks=False)
+    assert not shown()[0]
+    before = shown()[1]
+    files.write_picture(tmp_path / "images/a.png", 255 - crowd_of(5)[0])
+    call(masks=False, with_page=False)
+    call(masks=False)
+    assert shown()[1] != before
 
 
 def test_counts_without_points(tmp_path):
