@@ -235,6 +235,7 @@ def test_of_many_people_some_are_shown_and_more_on_demand(visit, folder, tmp_pat
     path = write_masks_page(tmp_path / "many.html", replace(review, worst=review.worst * 20)).path
     visitor = visit(path=path)
     assert len(people_of(visitor)) == 240 and visitor.one("#shown").text == "600 people"
+    visitor.ask("get('more').scrollIntoView()")  # people get their heights when they come into sight
     visitor.one("#more").click()
     assert [int(person["rank"]) for person in people_of(visitor)] == list(range(480))
     visitor.ask("document.querySelector('#people li:last-child .person').focus()")
@@ -328,3 +329,23 @@ def test_on_a_phone(visit):
     assert box["left"] >= 0 and box["right"] <= 360 and box["bottom"] <= 740
     for button in visitor.all(".turn button"):
         assert button.rect["height"] >= 40  # for a thumb
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_wider_than_a_phone(visit, folder, tmp_path, dark):
+    name = "day_of_the_long_names" * 9
+    one_mask(tmp_path / name, (90, 120), (30, 60, 40, 70), name)
+    review = review_masks(tmp_path / name / "masks")
+    lost = [(Path("a.jpg"), f"/home/{name}/{name}.jpg is not a readable image.")]
+    path = write_masks_page(tmp_path / "report.html", replace(review, failures=lost)).path
+    visitor = visit(path, width=360, height=740, phone=True, dark=dark)
+
+    def fits() -> bool:
+        wide = visitor.ask("[document.documentElement, dialog].map(e => e.scrollWidth - e.clientWidth)")
+        return wide == [0, 0] and visitor.ask("innerWidth") == 360
+
+    assert fits()
+    visitor.ask("(document.querySelector('#failures').open = true, get('more').hidden = false)")
+    assert fits()
+    visitor.ask("document.querySelector('.person').click()")
+    assert visitor.one("dialog").is_displayed() and fits()
