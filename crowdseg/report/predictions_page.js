@@ -170,7 +170,8 @@ function plots() {
 
 // ------------------------------------------------------------------------------------------------ one image
 
-let open = null;  // {image, people, tiles, layers: canvases, view: {k, x, y}: image pixels to those of the screen}
+// {image, people, tiles, layers: canvases, view: {k, x, y}: image pixels to those of the screen, fitted: it is by fit()}
+let open = null;
 let picked = -1;
 
 function bytes(text) {
@@ -213,20 +214,24 @@ let asked = null;
 
 async function view(image) {
   if (!window.DecompressionStream) { get("old").hidden = false; get("old").scrollIntoView(); return; }
+  const turning = dialog.open;
   asked = image;
   const details = JSON.parse(get(`image-${image.rank}`).textContent);
   const people = await unpack(details);
   const thumbnail = await decoded(image.thumbnail);
-  if (asked !== image) return;  // another one was asked for meanwhile
+  if (asked !== image || turning && !dialog.open) return;  // another one was asked for meanwhile, or none any more
   const columns = Math.ceil(details.picture[1] / DATA.tile);
   open = {image, people, thumbnail, picture: details.picture, layers: {}, view: null,
     tiles: details.tiles.map((jpeg, number) => ({jpeg, left: number % columns * DATA.tile, top: Math.floor(number / columns) * DATA.tile}))};
   picked = -1;
+  if (!chosen.includes(image)) {  // a dot of a plot, which is not searched for
+    get("search").value = "";
+    choose();
+  }
   heading();
   if (!dialog.open) dialog.showModal();
   stage.focus();
   fit();
-  tell();
 }
 
 function decoded(jpeg) {
@@ -290,9 +295,9 @@ function masksLayer() {
   const {labels: {map, height, width}} = open.people, colour = colours(open.people);
   return pixels(width, height, data => {
     for (let i = 0; i < map.length; i++) {
-      const label = map[i];
+      const label = map[i], column = i % width;
       if (!label) continue;
-      const edge = map[i - 1] !== label || map[i + 1] !== label || map[i - width] !== label || map[i + width] !== label;
+      const edge = !column || column === width - 1 || map[i - 1] !== label || map[i + 1] !== label || map[i - width] !== label || map[i + width] !== label;
       const [red, green, blue] = colour(label - 1);
       data.set([red, green, blue, edge ? 230 : 85], 4 * i);
     }
@@ -440,7 +445,9 @@ const fitting = () => Math.min(stage.clientWidth / open.image.size[1], stage.cli
 
 function fit() {
   const k = fitting(), [height, width] = open.image.size;
+  open.fitted = true;
   open.view = {k, x: (stage.clientWidth - width * k) / 2, y: (stage.clientHeight - height * k) / 2};
+  tell();
   draw();
 }
 
@@ -450,7 +457,7 @@ function middle() {  // of what is looked at
 }
 
 function zoom(by, [x, y] = middle()) {  // what is at (x, y) stays there
-  const {view} = open, k = Math.max(fitting() / 2, Math.min(40, view.k * by));
+  const {view} = open, fitted = fitting(), k = Math.max(fitted / 2, Math.min(Math.max(40, fitted), view.k * by));
   open.view = {k, x: x - (x - view.x) * k / view.k, y: y - (y - view.y) * k / view.k};
   bound();
 }
@@ -463,6 +470,7 @@ function move(right, down) {
 
 function bound() {  // some of the picture stays in sight
   const {view, image: {size: [height, width]}} = open, rim = 60;
+  open.fitted = false;
   view.x = Math.max(rim - width * view.k, Math.min(stage.clientWidth - rim, view.x));
   view.y = Math.max(rim - height * view.k, Math.min(stage.clientHeight - rim, view.y));
   tell();
@@ -541,20 +549,28 @@ stage.addEventListener("pointerdown", event => {
 });
 stage.addEventListener("pointermove", event => {
   const [x, y] = local(event), before = fingers.get(event.pointerId);
-  if (!before) { if (event.pointerType === "mouse") pick(at(x, y)); return; }
+  if (!before) { if (event.pointerType === "mouse" && open) pick(at(x, y)); return; }
   const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
   travelled += Math.hypot(x - before[0], y - before[1]);
   move((x - before[0]) / fingers.size, (y - before[1]) / fingers.size);
   if (other) zoom(Math.hypot(x - other[0], y - other[1]) / Math.max(1, Math.hypot(before[0] - other[0], before[1] - other[1])), [(x + other[0]) / 2, (y + other[1]) / 2]);
   fingers.set(event.pointerId, [x, y]);
 });
-const lift = event => { fingers.delete(event.pointerId); stage.classList.remove("drag"); };
-stage.addEventListener("pointerup", event => { if (travelled < 6) pick(at(...local(event))); lift(event); });
-stage.addEventListener("pointercancel", lift);
+const lift = event => { fingers.delete(event.pointerId); stage.classList.toggle("drag", fingers.size > 0); };
+stage.addEventListener("pointerup", event => { if (fingers.has(event.pointerId) && travelled < 6) pick(at(...local(event))); lift(event); });
+for (const end of ["pointercancel", "lostpointercapture"]) stage.addEventListener(end, lift);
 stage.addEventListener("pointerleave", event => { if (event.pointerType === "mouse" && open && !fingers.size) pick(-1); });
 stage.addEventListener("wheel", event => { event.preventDefault(); zoom(Math.exp(-event.deltaY / (event.deltaMode ? 10 : 400)), local(event)); }, {passive: false});
 stage.addEventListener("dblclick", event => zoom(2, local(event)));
-new ResizeObserver(() => { if (dialog.open && open) fit(); }).observe(stage);
+
+let room = [0, 0];  // of the stage
+
+new ResizeObserver(() => {  // what is in its middle stays there
+  const [wide, high] = room;
+  room = [stage.clientWidth, stage.clientHeight];
+  if (!dialog.open || !open) return;
+  if (open.fitted) fit(); else move((room[0] - wide) / 2, (room[1] - high) / 2);
+}).observe(stage);
 
 for (const name of ["points", "masks", "density"]) get(name).addEventListener("change", () => { key(); draw(); });
 get("in").addEventListener("click", () => zoom(1.5));
@@ -563,7 +579,13 @@ get("fit").addEventListener("click", fit);
 get("previous").addEventListener("click", () => turn(-1));
 get("next").addEventListener("click", () => turn(1));
 get("close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => { const {image} = open; open = null; reach(image); });
+dialog.addEventListener("close", () => {
+  const {image} = open;
+  open = null;
+  fingers.clear();
+  stage.classList.remove("drag");
+  reach(image);
+});
 
 const FAR = 80;  // px that an arrow key moves the picture
 const keys = {

@@ -475,6 +475,68 @@ def test_everything_by_keyboard(visit):
     assert names_of(visitor) == []
 
 
+def test_an_image_that_comes_when_the_dialog_is_closed_is_not_wanted_any_more(visit):
+    visitor = visit()
+    open_first(visitor)
+    visitor.ask("(turn(1), dialog.close())")
+    visitor.browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert not visitor.one("dialog").is_displayed() and visitor.ask("open") is None
+    visitor.ask("images[1].button.firstChild.click()")
+    drawn(visitor)
+    assert "day/IMG_3.jpg" in visitor.one("#heading").text
+
+
+def test_a_press_ends_with_the_dialog(visit):
+    from selenium.webdriver import Keys
+
+    visitor = visit()
+
+    def mouse(kind: str, x: float) -> None:
+        event = {"type": f"mouse{kind}", "x": x, "y": 400, "button": "none" if kind == "Moved" else "left"}
+        visitor.browser.execute_cdp_cmd("Input.dispatchMouseEvent", {**event, "clickCount": int(kind != "Moved")})
+        visitor.settle()
+
+    open_first(visitor)
+    mouse("Pressed", 500)
+    visitor.keys(Keys.ESCAPE)
+    assert not visitor.one("dialog").is_displayed()
+    mouse("Released", 500)
+    open_first(visitor)
+    before = visitor.ask("open.view")
+    mouse("Moved", 550)
+    mouse("Moved", 600)
+    assert visitor.ask("open.view") == before and visitor.ask("stage.className") == ""
+
+
+def test_a_tiny_picture_becomes_larger_too(visit, tmp_path):
+    page = PredictionsPage(1)
+    point = np.array([[5.0, 5.0]])
+    page.add(Prediction((12, 12), point, np.ones(1, np.float32), key="a.png"), np.zeros((12, 12, 3), np.uint8))
+    page.write(tmp_path / "page.html", "tiny")
+    visitor = visit(tmp_path / "page.html")
+    open_first(visitor)
+    fitted = visitor.ask("open.view.k")
+    assert fitted > 40
+    visitor.keys("+")
+    assert visitor.ask("open.view.k") >= fitted
+    visitor.keys("-")
+    assert visitor.ask("open.view.k") < fitted
+
+
+def test_a_mask_from_side_to_side_is_outlined_there(visit, tmp_path):
+    page, labels = PredictionsPage(1), np.zeros((30, 40), np.int32)
+    labels[10:20] = 1
+    prediction = Prediction(labels.shape, np.array([[20.0, 15.0]]), np.ones(1, np.float32), labels, key="a.png")
+    page.add(prediction, np.zeros((*labels.shape, 3), np.uint8))
+    page.write(tmp_path / "page.html", "wide")
+    visitor = visit(tmp_path / "page.html")
+    open_first(visitor)
+    opacity = "(() => {{ const d = masksLayer().getContext('2d').getImageData({x}, {y}, 1, 1).data; return d[3]; }})()"
+    outline, inside = (visitor.ask(opacity.format(x=20, y=y)) for y in (10, 15))
+    assert outline > inside > 0
+    assert [visitor.ask(opacity.format(x=x, y=15)) for x in (0, 1, 38, 39)] == [outline, inside, inside, outline]
+
+
 def test_an_old_browser_says_so(visit, browser):
     hidden = browser.execute_cdp_cmd(
         "Page.addScriptToEvaluateOnNewDocument", {"source": "delete window.DecompressionStream"}
@@ -541,6 +603,19 @@ def test_plots_lead_to_the_images(visit, eval_page):
     assert "day/IMG_0" in visitor.one("#heading").text
 
 
+def test_a_dot_of_an_image_that_is_not_searched_for(visit, eval_page):
+    from selenium.webdriver import Keys
+
+    visitor = visit(eval_page)
+    visitor.one("#search").send_keys("img_0")
+    visitor.ask("document.querySelectorAll('#scatter circle')[3].dispatchEvent(new MouseEvent('click'))")
+    drawn(visitor)
+    assert re.search(r"day/IMG_3.* · [1-4] of 4$", visitor.one("#heading").text)
+    visitor.keys(Keys.ESCAPE)
+    assert visitor.ask("document.activeElement.title") == "day/IMG_3"
+    assert visitor.one("#shown").text == "4 images" and visitor.one("#search").get_attribute("value") == ""
+
+
 def test_orders_of_an_evaluation(visit, eval_page):
     visitor = visit(eval_page)
     options = [option.text for option in visitor.all("#order option")]
@@ -588,3 +663,57 @@ def test_on_a_phone(visit, eval_page):
     visitor.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [tap]})
     visitor.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert visitor.one("#tip").text == "missed person at (60, 100)"
+
+
+def test_what_is_looked_at_stays_when_the_stage_changes(visit, eval_page):
+    visitor = visit(eval_page, width=360, height=740, phone=True)
+    visitor.ask("document.querySelector('.image').click()")
+    drawn(visitor)
+    fitted = visitor.ask("open.view")
+    visitor.screen(740, 360, phone=True)  # the phone is turned
+    assert visitor.ask("open.view.k") == visitor.ask("fitting()") != fitted["k"]
+    visitor.screen(360, 740, phone=True)
+    assert visitor.ask("open.view") == fitted
+    visitor.ask("zoom(4)")
+    before, height = visitor.ask("open.view"), visitor.ask("stage.clientHeight")
+    visitor.ask("pick(0)")
+    assert len(visitor.one("#person").text) > 50  # in two lines
+    assert visitor.ask("open.view") == before and visitor.ask("stage.clientHeight") == height
+    visitor.ask("get('density').click()")
+    lower = visitor.ask("stage.clientHeight")
+    assert visitor.ask("open.view") == {**before, "y": before["y"] + (lower - height) / 2}
+    place = visitor.one("#tip").rect
+    visitor.ask("get('fit').click()")
+    assert visitor.ask("open.view.k") == visitor.ask("fitting()") and visitor.one("#tip").rect != place
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_wider_than_a_phone(visit, tmp_path, dark):
+    name = "day_of_the_long_names" * 9
+    collected = PredictionsPage(2)
+    for number in (9, 12):
+        collected.add_findings(*scored(number, f"{name}/{name}_{number}"))
+    figures = [
+        Figure(f"mean IoU of masks {n}", "12,345.6", "12,345.6 to 98,765.4", f"of {name}", n < 9) for n in range(12)
+    ]
+    density = [["10,000-100,000", *["123,456.7"] * 5]]
+    notes = [f"Left out of this page: /home/{name}/{name}.jpg is not a readable image."]
+    texts = {"about": f"By {name}", "figures": figures, "density": density, "notes": notes}
+    collected.write(tmp_path / "page.html", name, **texts)
+    visitor = visit(tmp_path / "page.html", width=360, height=740, phone=True, dark=dark)
+
+    def fits() -> bool:
+        wide = visitor.ask("[document.documentElement, dialog, stage].map(e => e.scrollWidth - e.clientWidth)")
+        return wide == [0, 0, 0] and visitor.ask("innerWidth") == 360
+
+    assert fits()
+    visitor.ask("get('old').hidden = get('more').hidden = false")
+    visitor.ask("document.querySelector('#all-figures summary').click()")
+    visitor.choose("order", "largest error per person first")
+    assert fits()
+    visitor.ask("document.querySelector('.image').click()")
+    drawn(visitor)
+    for name in ("density", "in", "in", "next"):
+        visitor.ask(f"get('{name}').click()")
+        visitor.keys(".")
+        assert fits()
