@@ -1,5 +1,9 @@
 """Errors that say what was wrong, where, and what to do. Libraries raise them; only the command line exits."""
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class CrowdsegError(Exception):
     """Something failed. The message is one sentence for the user, naming the file and what to do."""

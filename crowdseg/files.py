@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crowdseg.errors import DataError, WriteError
+from crowdseg.errors import DISK_FULL, DataError, WriteError
 from crowdseg.structures import LabelMap
 
 _PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the last chunk of every whole PNG
@@ -49,10 +50,23 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C does nothing while the block runs: another one, by who has pressed it once, would cost what it saves."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that is interrupted
+        yield
+        return
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The error for the user of a file that the system refuses to write."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "Free some space and run again." if full else "Choose another folder or name."
+    advice = "Free some space and run again." if error.errno in DISK_FULL else "Choose another folder or name."
     return WriteError(f"Cannot write {path}: {error.strerror or error}. {advice}")
 
 

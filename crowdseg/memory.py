@@ -18,13 +18,13 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of ``3GB``, ``1.5G``, ``800MB``; a GB has 2^30 bytes.
+    """Bytes of ``3GB``, ``1.5G``, ``800MiB``; a GB has 2^30 bytes.
 
     Raises:
         UsageError: it is no amount of memory.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
-    if not found:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
         raise UsageError(f"`{text}` is no amount of memory: write 3GB or 800MB.")
     return int(float(found[1]) * UNITS[found[2].upper()])
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from crowdseg.errors import CrowdsegError, Interrupted
+from crowdseg.errors import DISK_FULL, CrowdsegError, Interrupted
 
 
 class _Group(TyperGroup):
@@ -50,6 +50,12 @@ def main() -> None:
     except CrowdsegError as error:
         _say(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _say(f"The results cannot be printed: {error.strerror}. Free some space and run again.")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
+        sys.exit(1)
 
 
 def _say(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from crowdseg.engine.predicting import PredictedImages
     from crowdseg.report.prediction import Outputs
 
-WHERE = Path("runs") / "predict"
 BROKEN_SHOWN = 5
 
 
@@ -65,13 +65,16 @@ def predict(
     from crowdseg.engine import load
     from crowdseg.engine.image_files import find_images
     from crowdseg.engine.video import is_video
-    from crowdseg.errors import UsageError
+    from crowdseg.errors import Interrupted, UsageError
+    from crowdseg.files import RUNS
     from crowdseg.memory import parse_memory
+    from crowdseg.report.console import err
     from crowdseg.report.formats import FORMATS
     from crowdseg.report.journal import folder_for
     from crowdseg.report.overlay import LAYERS
     from crowdseg.report.prediction import Outputs
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of batch systems and containers: as good as Ctrl-C
     layers = _chosen("--overlay", overlay, LAYERS)
     outputs = Outputs(_chosen("--format", format, FORMATS), label_maps=save_masks, overlay=layers)
     if count_only and (needing := outputs.of_masks):
@@ -82,7 +85,11 @@ def predict(
         predict_video.refuse(sources, {"--format": format != "coco", "--save-masks": save_masks})
     elif every is not None:
         raise UsageError("--every is for videos: leave it out.")
-    images = [] if video else find_images(sources)
+    left_out: list[Path] = []
+    images = [] if video else find_images(sources, left_out)
+    if left_out:
+        more = f" and {len(left_out) - 1} more" * (len(left_out) > 1)
+        err.print(f"Left out, as crowdseg wrote it: {left_out[0]}{more}", highlight=False, markup=False)
     model = load(run, device=device)
     if not model.draws_masks and (needing := outputs.of_masks):
         raise UsageError(f"The weights of {model.run} draw no masks: leave out {needing}.")
@@ -90,17 +97,21 @@ def predict(
     options |= {} if max_memory is None else {"max_memory": parse_memory(max_memory)}
     settings = {**_fingerprint(model.run), "min_score": min_score, "masks": not count_only}
     keeping = {"settings": settings, "overwrite": overwrite}
-    if video:
-        folder = out or folder_for(WHERE, predict_video.name(sources[0]), predict_video.frames_of(sources[0]))
-        predict_video.predict_video(
-            model, sources[0], folder, layers, every=every or 1, keeping=keeping, as_json=as_json, options=options
-        )
-    else:
-        name = _name(sources)
-        folder = out or folder_for(WHERE, name, {str(image.path) for image in images}.__contains__)
-        _predict_images(
-            model, images, folder, outputs, name if page else None, keeping=keeping, as_json=as_json, options=options
-        )
+    name = predict_video.name(sources[0]) if video else _name(sources)
+    ours = predict_video.frames_of(sources[0]) if video else {str(image.path) for image in images}.__contains__
+    folder = out or folder_for(RUNS / "predict", name, ours)
+    try:
+        if video:
+            predict_video.predict_video(
+                model, sources[0], folder, layers, every=every or 1, keeping=keeping, as_json=as_json, options=options
+            )
+        else:
+            title = name if page else None
+            _predict_images(model, images, folder, outputs, title, keeping=keeping, as_json=as_json, options=options)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped. What is finished is kept in {folder}: run the same command again to go on."
+        ) from None
 
 
 def _predict_images(

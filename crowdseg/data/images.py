@@ -68,6 +68,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there.") from error
+    except PermissionError as error:
+        raise DataError(f"{path} may not be read: change its permissions.") from error
     except Exception as error:  # decoders raise anything on a damaged file, from SyntaxError to struct.error
         reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DataError(f"{path} is not a readable image ({reason}). Replace or remove it.") from error

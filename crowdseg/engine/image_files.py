@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import sys
@@ -13,8 +14,11 @@ from pathlib import Path
 from crowdseg.data import IMAGE_SUFFIXES
 from crowdseg.data.base import natural
 from crowdseg.errors import UsageError
+from crowdseg.files import RUNS
 
 STDIN = "-"
+RECORD = "people.jsonl"  # lies in every folder of predictions,
+PICTURES = ("masks", "overlays")  # beside the folders of pictures
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,15 @@ class NamedImage:
     name: str
 
 
-def find_images(sources: Iterable[str | Path]) -> list[NamedImage]:
+def find_images(sources: Iterable[str | Path], left_out: list[Path] | None = None) -> list[NamedImage]:
     """The images of files, folders (searched with their subfolders), patterns such as ``photos/*.jpg``, and of ``-``.
 
-    ``-`` stands for the paths that stdin lists, one a line, or ended by zero bytes as ``find -print0`` does. Of such a
-    list a file that is not there is an image like any other, so that it does not stop the rest.
+    ``-`` stands for the paths that stdin lists, one a line, or ended by zero bytes as ``find -print0`` does. What such
+    a list or a folder holds that is not there, or may not be read, is an image like any other, so that it does not stop
+    the rest. What crowdseg itself has written below a folder or pattern is no photograph.
+
+    Args:
+        left_out: gets the folders of such results.
 
     Returns:
         Each path once, in natural order of the names (``IMG_2`` before ``IMG_10``).
@@ -39,10 +47,15 @@ def find_images(sources: Iterable[str | Path]) -> list[NamedImage]:
         UsageError: a source is a URL, is not there or holds no images.
     """
     found: dict[Path, None] = {}
+    left_out = [] if left_out is None else left_out
     for source in sources:
-        paths = list(_listed() if str(source) == STDIN else _images_of(str(source)))
+        try:
+            paths = list(_listed(left_out) if str(source) == STDIN else _images_of(str(source), left_out))
+        except PermissionError as error:
+            raise UsageError(f"{error.filename} may not be read: change its permissions.") from error
         if not paths:
-            raise UsageError(f"{source} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}).")
+            beside = ", the results of crowdseg left out" if left_out else ""
+            raise UsageError(f"{source} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}){beside}.")
         found |= dict.fromkeys(map(_absolute, paths))
     base = os.path.commonpath([path.parent for path in found]) if found else "."
     named = [NamedImage(path, as_text(path.relative_to(base).as_posix())) for path in found]
@@ -59,34 +72,74 @@ def _absolute(path: Path) -> Path:
     return path.parent.resolve() / path.name if ".." in path.parts else path.absolute()
 
 
-def _listed() -> Iterator[Path]:
+def _listed(left_out: list[Path]) -> Iterator[Path]:
     text = os.fsdecode(sys.stdin.buffer.read())  # as file names are, whatever their encoding
     paths = [line for line in (text.split("\0") if "\0" in text else text.splitlines()) if line.strip()]
     if not paths:
         raise UsageError("- takes a list of images from stdin, and it is empty. Pipe one in, such as that of find.")
     for path in paths:
-        yield from [Path(path)] if not os.path.lexists(path) and not _is_url(path) else _images_of(path)
+        missing = not os.path.lexists(path) and not _is_url(path)
+        yield from [Path(path)] if missing else _images_of(path, left_out)
 
 
 def _is_url(source: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", source, re.IGNORECASE) is not None
 
 
-def _images_of(source: str) -> Iterator[Path]:
+def _images_of(source: str, left_out: list[Path]) -> Iterator[Path]:
+    if not source.strip():
+        raise UsageError("A source is empty text. Name an image, a folder of images or a pattern in quotes.")
     if _is_url(source):
         raise UsageError(f"{source} is a URL, and crowdseg reads files alone. Download it and name the file.")
     path = Path(source)
     if path.is_file():
         yield path
     elif path.is_dir():
-        yield from (child for child in path.rglob("*") if _is_image(child.relative_to(path)) and child.is_file())
+        yield from _below(path, left_out)
     elif glob.has_magic(source):
         matches = map(Path, glob.glob(source, recursive=True))  # noqa: PTH207, Path.glob refuses absolute patterns
-        yield from (match for match in matches if _is_image(Path(match.name)) and match.is_file())
+        fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        yield from (match for match in matches if _is_image(match) and not _is_result(match, fixed, left_out))
     else:
         raise UsageError(f"{source} is not there. Name an image, a folder of images or a pattern in quotes.")
 
 
+def _below(folder: Path, left_out: list[Path]) -> Iterator[Path]:
+    """The images of a folder and its subfolders, and the subfolders that may not be read."""
+    refused: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=refused.append):
+        kept = []
+        for name in folders:
+            if not name.startswith(".") and not _holds_results(Path(place, name), left_out):
+                kept.append(name)
+        folders[:] = kept
+        yield from (path for path in (Path(place, name) for name in names) if _is_image(path))
+    yield from (Path(error.filename) for error in refused)
+
+
 def _is_image(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+    """Also one that cannot be opened, so that it is told of."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        return False
+    try:
+        return path.is_file() or not path.exists()
+    except PermissionError:
+        return True
+
+
+def _is_result(path: Path, fixed: Path, left_out: list[Path]) -> bool:
+    """Whether a file lies in results below the folder ``fixed``."""
+    between = itertools.takewhile(lambda parent: parent != fixed, path.parents)
+    return any(_holds_results(parent, left_out) for parent in between)
+
+
+def _holds_results(folder: Path, left_out: list[Path]) -> bool:
+    """Whether crowdseg wrote the folder: the one under which all commands write, or pictures beside a record."""
+    try:
+        pictures = folder.name in PICTURES and (folder.parent / RECORD).exists()
+    except PermissionError:
+        return False
+    written = pictures or folder.absolute() == RUNS.absolute()
+    if written and folder not in left_out:
+        left_out.append(folder)
+    return written

@@ -81,7 +81,7 @@ def plan_image(network: Network, size: Size, masks: bool, room: int, tile: int |
         what = f"in tiles of {tile}" if tile else "in the smallest tiles"
         raise OutOfMemory(
             f"{size[1]:,} x {size[0]:,} pixels {what} take {show_memory(least)} beside the image and what is loaded, "
-            f"and {show_memory(max(room, 0))} may be taken: raise --max-memory"
+            f"and {show_memory(max(room, 0))} may be taken: {_enough(least)}"
             f"{', choose a smaller --tile' * bool(tile)}{', or pass --count-only' * masks}."
         )
     rest = room - maps
@@ -106,10 +106,14 @@ def check_file(
     if DECODING * pixels > room:
         raise OutOfMemory(
             f"{size[1]:,} x {size[0]:,} pixels take {show_memory(DECODING * pixels)} to decode beside what is loaded, "
-            f"and {show_memory(max(room, 0))} may be taken: raise --max-memory, or cut the image."
+            f"and {show_memory(max(room, 0))} may be taken: {_enough(DECODING * pixels)}."
         )
     room = free_for_predicting(device, max_memory) if device.type == "cuda" else room - DECODED * pixels
     plan_image(network, size, masks, room, tile)
+
+
+def _enough(needed: int) -> str:
+    return f"pass --max-memory {show_memory(resident_memory() + needed).replace(' ', '')} or more"
 
 
 def canvas_of(size: Size) -> Size:

@@ -17,10 +17,11 @@ from typing import IO, Any
 import numpy as np
 
 from crowdseg import files, rle
+from crowdseg.engine.image_files import RECORD
 from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import Prediction
 
-JOURNAL = "people.jsonl"
+JOURNAL = RECORD
 _PEOPLE = b', "people": '  # no text within JSON can look like this: its quotes would be escaped
 
 

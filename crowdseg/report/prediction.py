@@ -32,6 +32,7 @@ from crowdseg.report.formats import (
 from crowdseg.report.journal import JOURNAL, Journal, identity, prediction_of
 from crowdseg.structures import Prediction
 
+_SPELT = str.maketrans({"\t": r"\t", "\n": r"\n", "\r": r"\r"})  # in names, where they would part fields or lines
 _PICTURES = {"label_map": ("masks", ".png"), "overlay": ("overlays", ".jpg")}  # folder and extension
 
 
@@ -127,7 +128,8 @@ class PredictionWriter:
             writer._tidy()
         except KeyboardInterrupt:
             if writer._finished():
-                writer._compose()
+                with files.uninterrupted():
+                    writer._compose()
             raise
         finally:
             writer._journal.close()
@@ -239,8 +241,8 @@ def table(result: PredictedImages) -> Table:
 
 
 def lines(result: PredictedImages) -> str:
-    """``name<TAB>count`` for programs to read."""
-    return "".join(f"{name}\t{show_count(count)}\n" for name, count in result.counts)
+    """``name<TAB>count`` for programs to read; tabs and line ends in names are written ``\\t``, ``\\n``."""
+    return "".join(f"{name.translate(_SPELT)}\t{show_count(count)}\n" for name, count in result.counts)
 
 
 def document(result: PredictedImages) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -140,6 +141,35 @@ def test_run_after_the_images_or_as_option(run, model, photos, tmp_path, as_opti
     assert Path("runs/predict/IMG_2/counts.csv").is_file()
 
 
+@pytest.mark.parametrize("sources", [["."], ["**/*.png"], ["p", "there"]])
+def test_what_was_written_is_not_taken_for_photographs(run, model, tmp_path, sources):
+    square(tmp_path / "p/b.png"), square(tmp_path / "there/a.png")
+    expected = "p/b.png\t1\nthere/a.png\t1\n"
+    for out in (["--out", "there"], [], ["--out", "there"], ["--out", "p/new"], []):
+        code, text, err = run("predict", *sources, *out, "--save-masks")
+        assert code == 0 and text == expected
+    assert "Left out, as crowdseg wrote it: " in err
+    code, _, err = run("predict", "there/masks", "--out", "again")  # what is named is wanted
+    assert code == 0 and "Left out" not in err
+
+
+def test_what_cannot_be_read_is_told_of(run, monkeypatch, model, tmp_path):
+    square(tmp_path / "photos/a.jpg")
+    (tmp_path / "photos/gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "photos/closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # as root may read everything
+    code, out, err = run("predict", "photos")
+    assert code == 3 and out == "a.jpg\t1\n" and "2 of 3 images could not be read" in err
+    assert "photos/gone.jpg is not there" in err and "photos/closed " in err
+
+
 def test_patterns_quoted_or_expanded_by_the_shell(run, model, photos):
     code, out, _ = run("predict", f"{photos}/**/*.jpg", "--overlay", "none")
     assert code == 0 and out.split("\n")[:2] == ["A day/IMG_1.jpg\t1", "IMG_2.jpg\t1"]
@@ -175,6 +205,7 @@ def test_pictures_that_differ_in_extension_alone_do_not_overwrite_one_another(ru
         (["nowhere"], "nowhere is not there"),
         (["empty"], "empty holds no images"),
         (["empty/*.jpg"], "empty/*.jpg holds no images"),
+        ([""], "A source is empty text. Name an image"),
         (["https://example.org/a.jpg"], "https://example.org/a.jpg is a URL, and crowdseg reads files alone"),
         (["s3://bucket/a.jpg"], "s3://bucket/a.jpg is a URL"),
         (["photos", "--count-only", "--save-masks"], "--count-only draws no masks: leave it out, or leave out --save-"),
@@ -240,6 +271,23 @@ def test_stopped_keeps_what_is_finished_and_goes_on_to_the_same_files(run, monke
     code, out, err = run("predict", photos, "--save-masks", "--out", "stopped")
     assert code == 0 and "2 of 3 images were done before" in err and out.count("\n") == 3
     assert len(model[-1].asked) == 1 and contents("stopped") == contents("whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_a_second_signal_does_not_spoil_what_the_first_one_keeps(run, monkeypatch, model, photos):
+    compose = prediction.PredictionWriter._compose
+
+    def impatient(writer):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        compose(writer)
+
+    monkeypatch.setattr(prediction.PredictionWriter, "_compose", impatient)
+    stop_at(monkeypatch, 3)
+    before = signal.getsignal(signal.SIGINT)
+    code, _, err = run("predict", photos, "--out", "stopped")
+    assert code == 130 and "What is finished is kept in stopped: run the same command again" in err
+    assert Path("stopped/counts.csv").read_text().count("\n") == 3 and signal.getsignal(signal.SIGINT) is before
 
 
 def test_killed_in_the_middle_of_a_line(run, model, photos):
@@ -357,6 +405,12 @@ def test_folders_of_the_same_name_do_not_take_each_others_place(run, model, tmp_
     lines = {path.parent.name: json.loads(path.read_text())["path"] for path in Path("runs").rglob("people.jsonl")}
     assert lines == {"images": str(tmp_path / "one/images/1.jpg"), "images-2": str(tmp_path / "two/images/1.jpg")}
     assert model[-1].asked == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_tabs_and_line_ends_of_names_part_no_fields(run, model, tmp_path):
+    square(tmp_path / "photos/a\tb\n.jpg")
+    assert run("predict", "photos")[1] == r"a\tb\n.jpg" + "\t1\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")

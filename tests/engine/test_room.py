@@ -32,13 +32,14 @@ def network() -> Network:
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"), [("3GB", 3 * 2**30), ("1.5 g", 1.5 * 2**30), ("800MB", 800 * MB), ("2k", 2048), ("77", 77)]
+    ("text", "amount"),
+    [("3GB", 3 * 2**30), ("1.5 g", 1.5 * 2**30), ("800MB", 800 * MB), ("2k", 2048), ("77", 77), ("1GiB", 2**30)],
 )
 def test_amounts_of_memory(text: str, amount: int) -> None:
     assert memory.parse_memory(text) == amount
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-3GB", "3 apples", "3GB 4GB"])
+@pytest.mark.parametrize("text", ["", "0", "GB", "-3GB", "3 apples", "3GB 4GB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
     with pytest.raises(UsageError, match="no amount of memory"):
         memory.parse_memory(text)
