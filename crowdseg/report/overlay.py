@@ -42,6 +42,7 @@ def draw_overlay(
     layers: Collection[str] = ("points", "masks"),
     scores: NDArray[np.float32] | None = None,
     min_side: int = 480,
+    in_place: bool = False,
 ) -> Picture:
     """Tint each person's mask, outline it, and mark each point, or what else ``layers`` asks for.
 
@@ -52,12 +53,16 @@ def draw_overlay(
         layers: of :data:`LAYERS`; those of which nothing is given are left out.
         scores: ``(N,)`` in [0, 1]; points fade with a low score.
         min_side: smaller images are enlarged by a whole factor until their long side reaches this.
+        in_place: draw into ``image`` itself where it is not enlarged and may be written: a large one is not copied.
 
     Returns:
         ``(k H, k W, 3)`` with a whole k >= 1.
     """
     zoom = max(1, -(-min_side // max(image.shape[:2])))
-    picture = _enlarged(image, zoom) if zoom > 1 else np.array(image)
+    if zoom > 1:
+        picture = _enlarged(image, zoom)
+    else:
+        picture = image if in_place and image.flags.writeable else np.array(image)
     places = np.zeros((0, 2)) if points is None else (np.asarray(points, np.float64) + 0.5) * zoom - 0.5
     if "density" in layers and len(places):
         _heat(picture, places)

@@ -135,7 +135,7 @@ class PredictionWriter:
             writer._journal.close()
 
     def add(self, prediction: Prediction, image: NDArray[np.uint8]) -> None:
-        """Write one image ``(H, W, 3)`` with its prediction; ``prediction.image`` is its file."""
+        """Write one image ``(H, W, 3)`` with its prediction; ``prediction.image`` is its file. It is drawn over."""
         path = str(prediction.image)
         self._draw(prediction, image, path)
         names = {"image": self._images[path].name, "stem": self._stems[path]}
@@ -210,7 +210,7 @@ class PredictionWriter:
             from crowdseg.report.overlay import draw_overlay
 
             masks = prediction.masks() if prediction.has_masks else None
-            picture = draw_overlay(image, masks, prediction.points, layers=layers)
+            picture = draw_overlay(image, masks, prediction.points, layers=layers, in_place=True)
             files.write_picture(self._picture("overlay", self._stems[path]), picture)
 
     def _compose(self) -> None:

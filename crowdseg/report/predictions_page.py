@@ -245,8 +245,8 @@ def page_beside(
     page = PredictionsPage(len(images))
 
     def add(prediction: Prediction, pixels: NDArray[np.uint8]) -> None:
-        writer.add(prediction, pixels)
         page.add(prediction, pixels)
+        writer.add(prediction, pixels)
 
     yield writer.add if known else add
     if known:

@@ -61,6 +61,16 @@ def test_small_images_are_enlarged_by_a_whole_factor(grid):
     assert draw_overlay(np.zeros((700, 900, 3), np.uint8)).shape == (700, 900, 3)
 
 
+def test_a_large_image_is_drawn_over_where_that_is_allowed(grid):
+    image = np.full((500, 500, 3), 90, np.uint8)
+    labels = np.kron(grid[:100, :100], np.ones((5, 5), np.int32))
+    expected = draw_overlay(image, labels)
+    assert (image == 90).all() and draw_overlay(image, labels, in_place=True) is image
+    assert np.array_equal(image, expected)
+    image.flags.writeable = False
+    assert draw_overlay(image, labels, in_place=True) is not image
+
+
 def test_nothing_to_draw():
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
     empty = draw_overlay(image, np.zeros((30, 40), np.int32), np.zeros((0, 2)), min_side=1)
