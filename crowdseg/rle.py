@@ -13,6 +13,7 @@ from crowdseg.structures import RLE, LabelMap, Size
 
 STRIP = 1 << 24  # pixels of a label map that are gone over at once
 _BLOCK = 64  # rows
+_FIRST_LETTER = 48  # COCO's letters, five bits each
 
 Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # (R,) each: the mask's index, first position, the one past the last
 
@@ -102,8 +103,7 @@ def from_coco(segmentation: Any, size: Size) -> RLE:
     """A COCO ``segmentation`` (polygons, uncompressed or compressed RLE) -> RLE."""
     codes = coco_mask.frPyObjects(segmentation, *size) if not _is_compressed(segmentation) else segmentation
     merged = coco_mask.merge(codes) if isinstance(codes, list) else codes
-    counts = merged["counts"]
-    return {"size": list(merged["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
+    return {"size": list(merged["size"]), "counts": _as_bytes(merged["counts"])}
 
 
 def _is_compressed(segmentation: Any) -> bool:
@@ -137,7 +137,7 @@ def label_strips(rles: list[RLE], size: Size, columns: int) -> Iterator[tuple[in
         met = (first < end) & (past > start)
         begin, stop = np.maximum(first[met], start) - start, np.minimum(past[met], end) - start
         lengths = stop - begin
-        places = np.arange(lengths.sum()) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+        places = spans(begin, lengths)
         strip = np.zeros((right - left + 2) * height, np.int32)
         strip[places] = np.repeat(owner[met] + 1, lengths)
         yield left, _turned(strip.reshape(-1, height))
@@ -151,22 +151,30 @@ def _turned(array: np.ndarray) -> np.ndarray:
     return turned
 
 
-def _within_columns(owner: np.ndarray, first: np.ndarray, past: np.ndarray, height: int) -> list[list[int]]:
-    """Runs cut where a column ends: the masks' indices, columns, first rows and rows past the last."""
-    column = first // height
-    pieces = (past - 1) // height - column + 1
-    step = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    owner, first, past, column = (np.repeat(each, pieces) for each in (owner, first, past, column))
-    column += step
-    top, bottom = np.maximum(first - column * height, 0), np.minimum(past - column * height, height)
-    return [owner.tolist(), column.tolist(), top.tolist(), bottom.tolist()]
-
-
-def runs(rles: list[RLE]) -> Runs:
+def runs(rles: Sequence[RLE]) -> Runs:
     """The runs of all masks without decoding a pixel: ``(R,)`` the mask's index, the first position and the one past
-    the last, in column order (x * H + y), sorted by mask and position."""
-    sizes = np.array([len(rle["counts"]) for rle in rles], np.int64)
-    letters = np.frombuffer(b"".join(rle["counts"] for rle in rles), np.uint8).astype(np.int64) - 48
+    the last, in column order (x * H + y), sorted by mask and position.
+
+    The counts may be text, as JSON holds them.
+    """
+    numbers, owner, place = _numbers([_as_bytes(rle["counts"]) for rle in rles])
+    until, inside = _cumulative(numbers, owner), (place % 2 == 1) & (numbers > 0)
+    return owner[inside], (until - numbers)[inside], until[inside]
+
+
+def _owners(texts: list[bytes]) -> np.ndarray:
+    """Of which text each letter is."""
+    return np.repeat(np.arange(len(texts)), np.array([len(text) for text in texts], np.int64))
+
+
+def _as_bytes(counts: bytes | str) -> bytes:
+    return counts.encode() if isinstance(counts, str) else counts
+
+
+def _numbers(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """COCO's letters -> ``(K,)`` lengths of runs, background and mask in turn, whose mask each is of, and its place
+    within the mask."""
+    letters = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - _FIRST_LETTER
     if not len(letters):
         return (np.zeros(0, np.int64),) * 3
     ends = np.flatnonzero((letters & 32) == 0)  # the letters that end a number, least significant five bits first
@@ -174,20 +182,34 @@ def runs(rles: list[RLE]) -> Runs:
     shifts = 5 * (np.arange(len(letters)) - np.repeat(starts, ends - starts + 1))
     numbers = np.add.reduceat((letters & 31) << shifts, starts)
     numbers -= np.where(letters[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)  # two's complement
-    owner = np.repeat(np.arange(len(rles)), sizes)[ends]
-    place = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    owner = _owners(texts)[ends]
+    place = _cumulative(np.ones(len(owner), np.int64), owner) - 1
     for parity in (1, 0):  # from the fourth on a number is the difference to the last but one of its mask
         chain = np.flatnonzero((place % 2 == parity) & (place > 0))
         numbers[chain] = _cumulative(numbers[chain], owner[chain])
-    until, inside = _cumulative(numbers, owner), (place % 2 == 1) & (numbers > 0)
-    return owner[inside], (until - numbers)[inside], until[inside]
+    return numbers, owner, place
 
 
 def _cumulative(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Cumulative sums that begin anew with each of the ascending groups."""
     sums = np.cumsum(values)
-    first = np.searchsorted(groups, groups)
-    return sums - (sums - values)[first]
+    first = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))[: len(groups)]
+    return sums - np.repeat((sums - values)[first], np.diff(first, append=len(groups)))
+
+
+def spans(first: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The numbers ``first[i], ..., first[i] + size[i] - 1`` of all i, one after another."""
+    before = np.cumsum(size) - size
+    return np.repeat(first - before, size) + np.arange(size.sum())
+
+
+def cut_at_columns(found: Runs, height: int) -> Runs:
+    """Runs of masks of this height cut where a column ends, so that each piece is of column ``first // height``."""
+    owner, first, past = found
+    column = first // height
+    pieces = (past - 1) // height - column + 1
+    run, column = np.repeat(np.arange(len(pieces)), pieces), spans(column, pieces)
+    return owner[run], np.maximum(first[run], column * height), np.minimum(past[run], (column + 1) * height)
 
 
 def crops(rles: list[RLE]) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -196,8 +218,7 @@ def crops(rles: list[RLE]) -> Iterator[tuple[int, int, np.ndarray]]:
     owner, first, past = runs(rles)
     bounds = np.searchsorted(owner, np.arange(len(rles) + 1))
     for rle, (a, b) in zip(rles, pairwise(bounds), strict=True):
-        lengths = past[a:b] - first[a:b]
-        places = np.arange(lengths.sum()) + np.repeat(first[a:b] - (np.cumsum(lengths) - lengths), lengths)
+        places = spans(first[a:b], past[a:b] - first[a:b])
         if not len(places):
             yield 0, 0, np.zeros((0, 0), bool)
             continue

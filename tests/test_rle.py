@@ -93,3 +93,13 @@ def test_crops_are_the_masks_within_their_boxes(number):
         drawn = np.zeros(SIZE, bool)
         drawn[y0 : y0 + pixels.shape[0], x0 : x0 + pixels.shape[1]] = pixels
         np.testing.assert_array_equal(drawn, mask)
+
+
+@pytest.mark.parametrize("number", [0, 1, 30])
+def test_runs_cut_at_columns_are_the_same_pixels(number):
+    masks = [*rectangles(number), np.random.default_rng(number).random(SIZE) < 0.5, np.ones(SIZE, bool)]
+    owner, first, past = rle.cut_at_columns(rle.runs([rle.from_mask(mask) for mask in masks]), SIZE[0])
+    assert (first // SIZE[0] == (past - 1) // SIZE[0]).all() and (first < past).all()
+    drawn = np.zeros((len(masks), SIZE[0] * SIZE[1]), int)
+    np.add.at(drawn, (np.repeat(owner, past - first), rle.spans(first, past - first)), 1)
+    np.testing.assert_array_equal(drawn, [mask.ravel(order="F") for mask in masks])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from crowdseg.metrics.runs import Runs, spans
+from crowdseg import rle
+from crowdseg.metrics.runs import Runs
 
 TOLERANCE = 2.0  # pixels between the centres of outline pixels that still agree
 
@@ -33,7 +34,7 @@ class Outline:
         height, width = runs.size or (0, 0)
         # All masks lie on one line, far enough apart for the steps to the four neighbours to stay among a mask's own.
         column, span = height + 1, (height + 1) * (width + 2)
-        mask, start, stop = _split_at_columns(runs, max(height, 1))
+        mask, start, stop = rle.cut_at_columns((runs.mask, runs.start, runs.stop), max(height, 1))
         shift = mask * span + start // max(height, 1) + column  # one more pixel a column, and a column in front
         start, stop = start + shift, stop + shift
         edge = np.unique(np.concatenate([_outside(start, stop, step) for step in (1, -1, column, -column)]))
@@ -46,7 +47,7 @@ class Outline:
         """Points ``(Q, 3)`` of the chosen masks, those of the k-th in the plane z = k * apart, and the k of each."""
         size = self.size[masks]
         group = np.repeat(np.arange(len(masks)), size)
-        points = self.points[spans(self.first[masks], size)]
+        points = self.points[rle.spans(self.first[masks], size)]
         return np.concatenate([points, group[:, None] * apart], axis=1), group
 
 
@@ -78,15 +79,6 @@ def boundary_f(
     return 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
 
 
-def _split_at_columns(runs: Runs, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The runs cut where a column ends: mask, start and stop of each piece."""
-    first = runs.start // height
-    pieces = (runs.stop - 1) // height - first + 1
-    column, run = spans(first, pieces), np.repeat(np.arange(len(pieces)), pieces)
-    start = np.maximum(runs.start[run], column * height)
-    return runs.mask[run], start, np.minimum(runs.stop[run], (column + 1) * height)
-
-
 def _outside(start: np.ndarray, stop: np.ndarray, step: int) -> np.ndarray:
     """The positions inside the runs (disjoint) from which ``step`` leads out of all of them."""
     places = np.concatenate([start, stop, start - step, stop - step])
@@ -96,4 +88,4 @@ def _outside(start: np.ndarray, stop: np.ndarray, step: int) -> np.ndarray:
     covered = np.cumsum(np.repeat([0, 0, 1, -1], number)[order])
     ordered = places[order]
     lone = np.flatnonzero((inside[:-1] > 0) & (covered[:-1] == 0) & (ordered[1:] > ordered[:-1]))
-    return spans(ordered[lone], ordered[lone + 1] - ordered[lone])
+    return rle.spans(ordered[lone], ordered[lone + 1] - ordered[lone])

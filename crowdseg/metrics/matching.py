@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from crowdseg.metrics.runs import spans
+from crowdseg.rle import spans
 
 Indices = np.ndarray  # (K,) int64
 

@@ -67,3 +67,10 @@ def test_shared_pixels_are_those_of_dense_masks(data, size):
 def test_masks_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 2\), \(2, 3\)"):
         Runs.of([rle.from_mask(np.ones((2, 2), bool)), rle.from_mask(np.ones((2, 3), bool))])
+
+
+def test_labels_beyond_the_number_of_people_are_refused():
+    labels = np.array([[0, 1, 3]], np.int32)
+    assert Runs.of(labels, 3).areas.tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match="labels up to 2, got 3"):
+        Runs.of(labels, 2)
