@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from crowdseg import rle
+from crowdseg.metrics.matching import reach
 from crowdseg.metrics.runs import Runs
 
 TOLERANCE = 2.0  # pixels between the centres of outline pixels that still agree
@@ -73,7 +74,7 @@ def boundary_f(
     sides = [outline.in_planes(masks, 2 * tolerance + 1) for outline, masks in ((first, pairs[0]), (second, pairs[1]))]
     shares = []
     for (points, group), (others, _) in (sides, sides[::-1]):
-        distance, _ = cKDTree(others).query(points, distance_upper_bound=tolerance * (1 + 1e-9) + 1e-9)
+        distance, _ = cKDTree(others).query(points, distance_upper_bound=reach(tolerance))
         shares.append(np.bincount(group, np.isfinite(distance), number) / np.bincount(group, minlength=number))
     precision, recall = shares
     return 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from crowdseg.metrics.matching import Candidates, Matches, maximum_matching
+from crowdseg.metrics.matching import Candidates, Matches, maximum_matching, reach
 from crowdseg.structures import Points
 
 PIXEL_SIGMAS = (4.0, 8.0)  # ShanghaiTech's, where heads have no boxes
@@ -71,7 +71,7 @@ def partners(predicted: Points, true: Points, sigma: float | np.ndarray) -> np.n
     if not len(predicted) or not len(true):
         return np.full(len(true), -1)
     sigma = np.broadcast_to(np.asarray(sigma, float), len(true))
-    near = cKDTree(predicted).query_ball_point(true, sigma)
+    near = cKDTree(predicted).query_ball_point(true, reach(sigma))
     rows = np.repeat(np.arange(len(true)), [len(found) for found in near])
     columns = np.concatenate(near).astype(np.int64)
     return maximum_matching(Candidates.of(rows, columns, (len(true), len(predicted))))
@@ -95,7 +95,7 @@ def matched_within(predicted: Points, true: Points, farthest: int = AVERAGED) ->
     low, partner = 0, np.full(len(predicted), -1)
     while low < farthest and sizes[low] < min(shape):
         high = min(2 * low or 1, farthest)
-        near = trees[0].sparse_distance_matrix(trees[1], high, output_type="ndarray")
+        near = trees[0].sparse_distance_matrix(trees[1], reach(high), output_type="ndarray")
         partner = _fill(sizes, low, high, _Near.of(near, shape), partner)
         low = high
     sizes[low:] = sizes[low]
@@ -117,7 +117,7 @@ class _Near:
 
     def within(self, distance: float) -> Candidates:
         """Only the pairs at most so far apart."""
-        near = self.distance <= distance
+        near = self.distance <= reach(distance)
         before = np.concatenate([[0], np.cumsum(near)])
         return Candidates(before[self.candidates.first], self.candidates.column[near], self.candidates.columns)
 

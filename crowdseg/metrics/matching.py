@@ -48,6 +48,11 @@ def ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
+def reach(limit: float | np.ndarray) -> float | np.ndarray:
+    """A limit of distances with room for their rounding, so that a pair exactly at it is within."""
+    return limit * (1 + 1e-9) + 1e-9
+
+
 @dataclass(frozen=True)
 class Candidates:
     """The pairs of rows and columns that may be matched, row by row.

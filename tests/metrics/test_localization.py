@@ -130,3 +130,21 @@ def test_matching_of_a_crowd_that_is_found_elsewhere():
         shape=(6002, 6002),
     )
     assert match_points(predicted, true, 30.0).matched == maximum_flow(flow, 0, 6001).flow_value
+
+
+def test_half_the_diagonal_itself_counts_for_every_box():
+    w, h = (sides.ravel().astype(float) for sides in np.mgrid[1:65, 1:64])
+    true = np.stack([np.arange(len(w)) * 1000.0, np.zeros(len(w))], 1)
+    boxes = np.concatenate([true - np.stack([w, h], 1) / 2, true + np.stack([w, h], 1) / 2], 1)
+    corners = true + np.stack([w, h], 1) / 2
+    assert match_points(corners, true, box_sigmas(boxes)["sigma_l"]).matched == len(w)
+    assert match_points(corners, true, box_sigmas(boxes)["sigma_l"] - 1e-4).matched == 0
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 7, 50, 64, 65, 99, 100])
+def test_whole_distances_of_decimal_points_count(distance):
+    for tenths in range(30):
+        true = np.array([[tenths / 10, 0.7]])
+        for step in ([distance, 0], [0.6 * distance, 0.8 * distance]):
+            assert matched_within(true + step, true).tolist() == [0] * (distance - 1) + [1] * (101 - distance)
+            assert match_points(true + step, true, float(distance)).matched == 1
