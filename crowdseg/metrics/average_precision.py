@@ -30,7 +30,7 @@ class AveragePrecision:
         Args:
             pairs: overlaps of its N predictions with the true masks.
             scores: ``(N,)``.
-            ignored_share: ``(N,)`` the part of each prediction inside a region left out of scoring; a prediction that
+            ignored_share: ``(N,)`` the part of each prediction inside one region left out of scoring; a prediction that
                 matches nothing and has at least the threshold of itself there is neither right nor wrong.
         """
         right = greedy_matches(pairs, scores)

@@ -112,16 +112,17 @@ class Instances:
             target: the same for the truth; instances without a pixel are not counted.
             scores: ``(N,)``. AP is over all predictions; everything else over those scored above ``min_score``.
                 Default: all 1.
-            ignore: regions left out: predictions that match nothing and lie there for the greater part are not wrong.
+            ignore: regions left out: predictions that match nothing and lie in them for the greater part are not wrong.
+                AP asks for as much as its threshold of IoU, in one region, as COCO does.
 
         Returns:
             What this image contributes.
         """
         found, true = Runs.of(prediction, None if scores is None else len(scores)), Runs.of(target)
-        pairs, share = overlaps(found, true), ignored_share(found, Runs.of(ignore or []))
+        pairs, regions = overlaps(found, true), Runs.of(ignore or [])
         scores = np.ones(found.number) if scores is None else np.asarray(scores)
-        self._precision.update(pairs, scores, share)
-        kept = scores > self.min_score
+        self._precision.update(pairs, scores, ignored_share(found, regions))
+        kept, share = scores > self.min_score, ignored_share(found, regions.union)
         image = self._score(pairs.only(kept[pairs.prediction]), kept, share, found, true)
         self._images += 1
         self._iou += image.mean_iou_c
@@ -184,5 +185,5 @@ def _panoptic(pairs: Overlaps, kept: np.ndarray, share: np.ndarray) -> Panoptic:
 
 def _counted(matched: np.ndarray, pairs: Overlaps, kept: np.ndarray, share: np.ndarray) -> Matches:
     """Matches, less the unmatched predictions that lie in ignored regions for the greater part."""
-    counted = kept & (matched | (share < 0.5))
+    counted = kept & (matched | (share <= 0.5))
     return Matches(int(matched.sum()), int(counted.sum()), pairs.present)

@@ -53,7 +53,7 @@ def overlaps(prediction: Runs, target: Runs) -> Overlaps:
 
 
 def ignored_share(prediction: Runs, regions: Runs) -> np.ndarray:
-    """``(N,)`` the largest share of each prediction that lies inside one of the ignored regions."""
+    """``(N,)`` the largest share of each prediction that lies inside a single one of the ignored regions."""
     share = np.zeros(prediction.number)
     mask, _, pixels = shared_pixels(prediction, regions)
     np.maximum.at(share, mask, pixels / prediction.areas[mask])

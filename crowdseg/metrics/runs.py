@@ -56,6 +56,15 @@ class Runs:
         """``(N,)`` int64 pixels of each mask."""
         return np.bincount(self.mask, self.stop - self.start, self.number).astype(np.int64)
 
+    @property
+    def union(self) -> Runs:
+        """The pixels of all masks as one mask."""
+        order = np.argsort(self.start, kind="stable")
+        start, until = self.start[order], np.maximum.accumulate(self.stop[order])
+        begins = np.append(True, start[1:] > until[:-1])[: len(start)]
+        stop = until[np.append(begins[1:], True)[: len(start)]]
+        return Runs(np.zeros(len(stop), np.int64), start[begins], stop, 1, self.size)
+
 
 def shared_pixels(first: Runs, second: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs of masks that share pixels: indices into both, sorted by the first, and how many pixels.

@@ -253,3 +253,28 @@ def test_masks_that_overlap_equal_dense_matrices(first, second):
     assert image.panoptic.iou_sum == pytest.approx(close[linear_sum_assignment(close, maximize=True)].sum())
     half = iou >= 0.5
     assert image.matches.matched == half[linear_sum_assignment(half, maximize=True)].sum()
+
+
+@pytest.mark.parametrize(
+    ("regions", "counted"),
+    [
+        ([(0, 4), (3, 6)], 0),
+        ([(0, 3), (5, 8)], 0),  # in neither for the greater part
+        ([(0, 6)], 0),
+        ([(0, 5)], 1),  # half
+        ([(0, 4), (1, 5)], 1),
+        ([(0, 2), (0, 2), (0, 2)], 1),
+    ],
+)
+def test_a_mask_lies_in_all_ignored_regions_together(regions, counted):
+    person, true = np.zeros((80, 100), bool), np.zeros((80, 100), bool)
+    person[:4, :10] = true[20:30, 20:30] = True
+    ignore = [np.zeros((80, 100), bool) for _ in regions]
+    for region, (left, right) in zip(ignore, regions, strict=True):
+        region[:, left:right] = True
+    found, targets, ignored = ([rle.from_mask(mask) for mask in masks] for masks in ([person, true], [true], ignore))
+    instances, scores = Instances(), np.array([0.9, 0.8])
+    image = instances.update(found, targets, scores, ignored)
+    assert image.matches.predictions == image.panoptic.matches.predictions == 1 + counted
+    result = instances.compute()  # AP is COCO's, by single regions
+    assert (result.ap, result.ap50) == pytest.approx(coco_ap([(found, scores, targets, ignored)]))

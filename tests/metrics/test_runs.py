@@ -69,6 +69,13 @@ def test_masks_of_two_sizes_are_refused():
         Runs.of([rle.from_mask(np.ones((2, 2), bool)), rle.from_mask(np.ones((2, 3), bool))])
 
 
+@given(stacks)
+def test_the_union_is_one_mask_of_all_pixels(stack):
+    union = runs_of(stack).union
+    assert union.number == 1 and np.array_equal(drawn(union, stack.shape[1:]), stack.any(0, keepdims=True))
+    assert (union.start[1:] > union.stop[:-1]).all()
+
+
 def test_labels_beyond_the_number_of_people_are_refused():
     labels = np.array([[0, 1, 3]], np.int32)
     assert Runs.of(labels, 3).areas.tolist() == [1, 0, 1]
