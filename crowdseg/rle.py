@@ -13,7 +13,8 @@ from crowdseg.structures import RLE, LabelMap, Size
 
 STRIP = 1 << 24  # pixels of a label map that are gone over at once
 _BLOCK = 64  # rows
-_FIRST_LETTER = 48  # COCO's letters, five bits each
+_FARTHEST = 1_000_000  # pixels from the corner of an image to a point of an outline
+_FIRST_LETTER, _LONGEST = 48, 7  # COCO's letters, five bits each; a number of 32 bits with its sign takes seven
 
 Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # (R,) each: the mask's index, first position, the one past the last
 
@@ -100,14 +101,21 @@ def from_mask(mask: np.ndarray) -> RLE:
 
 
 def from_coco(segmentation: Any, size: Size) -> RLE:
-    """A COCO ``segmentation`` (polygons, uncompressed or compressed RLE) -> RLE."""
+    """A COCO ``segmentation`` (polygons, uncompressed or compressed RLE) -> RLE, whose counts may be :func:`damaged`.
+
+    Raises:
+        Exception: of any kind; it is none of these.
+    """
+    for outline in segmentation if isinstance(segmentation, list) else ():
+        if isinstance(outline, list) and not all(abs(value) <= _FARTHEST for value in outline):
+            raise ValueError("an outline leads to nowhere")  # pycocotools would crash
     codes = coco_mask.frPyObjects(segmentation, *size) if not _is_compressed(segmentation) else segmentation
     merged = coco_mask.merge(codes) if isinstance(codes, list) else codes
     return {"size": list(merged["size"]), "counts": _as_bytes(merged["counts"])}
 
 
 def _is_compressed(segmentation: Any) -> bool:
-    return isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list)
+    return isinstance(segmentation, dict) and isinstance(segmentation["counts"], str | bytes)
 
 
 def to_mask(rle: RLE) -> np.ndarray:
@@ -155,11 +163,26 @@ def runs(rles: Sequence[RLE]) -> Runs:
     """The runs of all masks without decoding a pixel: ``(R,)`` the mask's index, the first position and the one past
     the last, in column order (x * H + y), sorted by mask and position.
 
-    The counts may be text, as JSON holds them.
+    The counts may be text, as JSON holds them; those that another tool wrote may be :func:`damaged`.
     """
     numbers, owner, place = _numbers([_as_bytes(rle["counts"]) for rle in rles])
     until, inside = _cumulative(numbers, owner), (place % 2 == 1) & (numbers > 0)
     return owner[inside], (until - numbers)[inside], until[inside]
+
+
+def damaged(rles: Sequence[RLE]) -> np.ndarray:
+    """``(N,)`` bool: whose counts are not the run lengths of as many pixels as its size says."""
+    texts = [_as_bytes(rle["counts"]) for rle in rles]
+    letters = np.frombuffer(b"".join(texts), np.uint8)
+    owner = _owners(texts)
+    places, last = np.arange(len(letters)), np.append(owner[1:] != owner[:-1], True)[: len(letters)]
+    foreign, going = (letters < _FIRST_LETTER) | (letters > _FIRST_LETTER + 63), ((letters - _FIRST_LETTER) & 32) > 0
+    long = places - np.maximum.accumulate(np.where(going & ~last, -1, places)) >= _LONGEST
+    unreadable = np.bincount(owner, foreign | (going & last) | long, len(texts)) > 0
+    numbers, owner, _ = _numbers([b"" if bad else text for text, bad in zip(texts, unreadable, strict=True)])
+    pixels = [rle["size"][0] * rle["size"][1] for rle in rles]
+    negative = np.bincount(owner, numbers < 0, len(texts)) > 0
+    return unreadable | negative | (np.bincount(owner, numbers, len(texts)) != pixels)
 
 
 def _owners(texts: list[bytes]) -> np.ndarray:

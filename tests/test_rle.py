@@ -95,6 +95,57 @@ def test_crops_are_the_masks_within_their_boxes(number):
         np.testing.assert_array_equal(drawn, mask)
 
 
+@pytest.mark.parametrize("number", [0, 1, 30, 300])
+def test_whole_masks_are_not_damaged(number):
+    masks = [*rectangles(number), np.random.default_rng(number).random(SIZE) < 0.5, np.ones(SIZE, bool)]
+    codes = [rle.from_mask(mask) for mask in masks]
+    assert not rle.damaged(codes).any() and rle.damaged([]).tolist() == []
+    assert not rle.damaged([{"size": [3, 1 << 29], "counts": b"0" + rle_of(3 << 29)}]).any()
+    short = [code | {"counts": code["counts"][:-1]} for code in codes]
+    other = [code | {"size": [SIZE[0], SIZE[1] + 1]} for code in codes]
+    assert rle.damaged([*codes, *short, *codes, *other]).tolist() == ([False] * len(codes) + [True] * len(codes)) * 2
+
+
+def rle_of(value: int) -> bytes:
+    """One number above 15 in COCO's letters."""
+    letters = []
+    while True:
+        low, value = value & 31, value >> 5
+        letters.append(48 + low + 32 * (value > 0 or low > 15))
+        if value == 0 and low <= 15:
+            return bytes(letters)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        "",
+        "ooo",  # ends amid a number
+        "P3O1",  # a length below zero, and one that makes up for it
+        "oooooooooooo0",  # more bits than a number has
+        "o" * 200 + "0",
+        "P3 ",
+        "P\u00e9",
+        b"\xff\x00",
+    ],
+)
+def test_damaged_counts_spoil_no_others(counts):
+    whole, bad = rle.from_mask(np.ones((8, 12), bool)), {"size": [8, 12], "counts": counts}
+    assert rle.damaged([whole, bad, whole, bad, bad, whole]).tolist() == [False, True, False, True, True, False]
+
+
+@pytest.mark.parametrize("far", [1e9, -1e9, float("nan"), float("inf")])
+def test_outlines_that_lead_to_nowhere_are_refused(far):  # pycocotools ends the process
+    with pytest.raises(ValueError, match="nowhere"):
+        rle.from_coco([[1, 1, 5, 1, 5, 5], [0, 0, far, 0, 0, 9]], (8, 12))
+
+
+@pytest.mark.parametrize("counts", [5, None, True, {"a": 1}, [[1]], [-1, 97]])
+def test_counts_that_are_neither_text_nor_numbers_are_refused(counts):
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        rle.from_coco({"size": [8, 12], "counts": counts}, (8, 12))
+
+
 @pytest.mark.parametrize("number", [0, 1, 30])
 def test_runs_cut_at_columns_are_the_same_pixels(number):
     masks = [*rectangles(number), np.random.default_rng(number).random(SIZE) < 0.5, np.ones(SIZE, bool)]
