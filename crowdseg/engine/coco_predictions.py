@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from crowdseg import rle
 from crowdseg.data import head_point, inner_point
 from crowdseg.engine.image_names import person_category
-from crowdseg.engine.people import People, number
+from crowdseg.engine.people import People, count, number, score
 from crowdseg.structures import RLE, Size
+
+Record = dict[str, Any]
 
 
 def read_coco(document: Any, people: People) -> bool:
@@ -25,22 +30,12 @@ def read_coco(document: Any, people: People) -> bool:
         raise people.error("which is JSON", "is neither a COCO results list nor a COCO file with annotations")
     keys = _Keys(images, people)
     category = person_category(document) if whole else keys.person
-    sizes = {sample.key: sample.size for sample in people.wanted}
-    masked = [bool(record.get("segmentation")) for record in records]
-    any_masked = any(masked)
-    for index, record in enumerate(records):
-        where = f"annotation {index + 1}"
-        if "image_id" not in record:
-            raise people.error(where, "has no image_id")
-        key = keys.find(record["image_id"], where)
-        other = category is not None and record.get("category_id", category) != category
-        if key is None or other or record.get("iscrowd"):
-            continue
-        if any_masked and not masked[index]:
-            raise people.error(where, "has no segmentation although others have one")
-        mask = _mask(record, sizes[key], people, where) if masked[index] else None
-        score = number(record.get("score", 1.0), people, where)
-        people.add(key, _point(record, mask, keys.heads, people, where), score, mask)
+    wanted = list(_wanted(records, keys, category, people))
+    masked = any(record.get("segmentation") for record in records)
+    masks: Sequence[RLE | None] = _masks(wanted, people) if masked else [None] * len(wanted)
+    for (where, key, record), mask in zip(wanted, masks, strict=True):
+        point = _point(record, mask, keys.heads, people, where)
+        people.add(key, point, score(record.get("score", 1.0), people, where), mask)
     _totals(images, keys, people)
     return bool(images)
 
@@ -48,7 +43,7 @@ def read_coco(document: Any, people: People) -> bool:
 class _Keys:
     """Image ids -> keys: by the document's own images, else by the dataset's COCO files, else as names."""
 
-    def __init__(self, images: list[dict[str, Any]], people: People) -> None:
+    def __init__(self, images: list[Record], people: People) -> None:
         self._people = people
         self._own = {
             str(image.get("id")): people.find(str(image.get("file_name", image.get("id")))) for image in images
@@ -66,7 +61,31 @@ class _Keys:
         return self._people.find(name) if key is None else self._people.listing(key)
 
 
-def _mask(record: dict[str, Any], size: Size, people: People, where: str) -> RLE:
+def _wanted(records: list[Record], keys: _Keys, category: Any, people: People) -> Iterator[tuple[str, str, Record]]:
+    """Place in the file, key of the image, and record of every person in a wanted image."""
+    for index, record in enumerate(records, 1):
+        where = f"annotation {index}"
+        if "image_id" not in record:
+            raise people.error(where, "has no image_id")
+        key = keys.find(record["image_id"], where)
+        other = category is not None and record.get("category_id", category) != category
+        if key is not None and not other and not record.get("iscrowd"):
+            yield where, key, record
+
+
+def _masks(wanted: list[tuple[str, str, Record]], people: People) -> list[RLE]:
+    """The mask of each record."""
+    sizes = {sample.key: sample.size for sample in people.wanted}
+    masks = [_mask(record, sizes[key], people, where) for where, key, record in wanted]
+    for index in np.flatnonzero(rle.damaged(masks)):  # all at once, which is faster
+        height, width = masks[index]["size"]
+        raise people.error(wanted[index][0], f"has an RLE whose counts are not the runs of {width} x {height} pixels")
+    return masks
+
+
+def _mask(record: Record, size: Size, people: People, where: str) -> RLE:
+    if not record.get("segmentation"):
+        raise people.error(where, "has no segmentation although others have one")
     try:
         mask = rle.from_coco(record["segmentation"], size)
     except Exception as error:  # pycocotools raises anything on a malformed segmentation
@@ -76,7 +95,7 @@ def _mask(record: dict[str, Any], size: Size, people: People, where: str) -> RLE
     return mask
 
 
-def _point(record: dict[str, Any], mask: RLE | None, heads: bool, people: People, where: str) -> tuple[float, float]:
+def _point(record: Record, mask: RLE | None, heads: bool, people: People, where: str) -> tuple[float, float]:
     """The person's point: as given, else made from the mask as the dataset's own are, else the centre of the box."""
     if "point" in record:
         x, y = _numbers(record["point"], 2, people, where)
@@ -96,9 +115,11 @@ def _numbers(values: Any, expected: int, people: People, where: str) -> list[flo
     return [number(value, people, where) for value in values]
 
 
-def _totals(images: list[dict[str, Any]], keys: _Keys, people: People) -> None:
+def _totals(images: list[Record], keys: _Keys, people: People) -> None:
     """Counts that crowdseg wrote beside the people, where they are not the number of these."""
-    for image in images:
-        key = keys.find(image.get("id"), "images")
-        if key is not None and isinstance(image.get("count"), float):
-            people.totals[key] = image["count"]
+    for index, image in enumerate(images, 1):
+        key, value = keys.find(image.get("id"), "images"), image.get("count")
+        if isinstance(value, int | float):
+            total = count(value, people, f"image {index}")
+            if key is not None and isinstance(value, float):
+                people.totals[key] = total

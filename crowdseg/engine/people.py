@@ -95,3 +95,19 @@ def number(value: Any, people: People, where: str) -> float:
     if not math.isfinite(result):
         raise people.error(where, f"has {value!r} where a finite number is expected")
     return result
+
+
+def count(value: Any, people: People, where: str) -> float:
+    """A number of people, at least 0. Raises as :func:`number`."""
+    result = number(value, people, where)
+    if result < 0:
+        raise people.error(where, f"has a count of {value!r}, which is less than nobody")
+    return result
+
+
+def score(value: Any, people: People, where: str) -> float:
+    """A score in [0, 1], which is what the least score is compared with. Raises as :func:`number`."""
+    result = number(value, people, where)
+    if not 0 <= result <= 1:
+        raise people.error(where, f"has a score of {value!r} where one from 0 to 1 is expected, such as a probability")
+    return result

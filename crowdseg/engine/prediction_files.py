@@ -11,11 +11,12 @@ from pathlib import Path
 from crowdseg.data import Dataset
 from crowdseg.engine.coco_predictions import read_coco
 from crowdseg.engine.image_names import ImageNames
-from crowdseg.engine.people import People, number
+from crowdseg.engine.people import People, count, number, score
 from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import Prediction, Sample
 
 NAMES_SHOWN = 3
+HEADINGS = {"image", "image_id", "image_name", "img", "name", "file", "file_name", "filename", "path", "id"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def read_predictions(file: str | Path, dataset: Dataset, samples: list[Sample] |
       as RLE or polygons, else boxes; optional ``score`` and ``point``. Where no point is given it is made from the
       mask, as the dataset's own are, or is the centre of the box. ``image_id`` is an id of the file's own ``images``
       list, else of the dataset's COCO file, else a name.
-    - CSV ``image,count``, and CSV ``image,x,y[,score]``, one person a line, with or without these headings.
+    - CSV ``image,count``, and CSV ``image,x,y[,score]``, one person a line, with or without these headings
+      (:data:`HEADINGS` may stand for ``image``).
     - text ``image n x y x y ...`` (the NWPU-Crowd localisation format); a number means the image of that name.
 
     Names may have folders and extension or not. Images that the dataset has but ``samples`` has not are passed over.
@@ -81,15 +83,23 @@ def _read(text: str, people: People) -> bool:
         except ValueError as error:
             raise DataError(f"{people.file} is not readable JSON ({error}).") from error
         return read_coco(document, people)
-    first = text.split("\n", 1)[0]
-    delimiter = next((mark for mark in ",;\t" if mark in first), None)
+    delimiter = _delimiter(text)
     if delimiter is None:
         return _read_nwpu(text, people)
     rows = _table(text, delimiter, people)
-    width = len(rows[0][1])
-    if width < 2 or not _is_number(rows[0][1][1]):
+    width = next((len(row) for _, row in rows if len(row) > 1), 0)
+    if _is_heading(rows[0][1]):
         rows = rows[1:]
     return _read_counts(rows, people) if width == 2 else _read_points(rows, people)
+
+
+def _delimiter(text: str) -> str | None:
+    """What stands between the columns of a CSV; None for NWPU text. The first line that is no name alone tells."""
+    for line in text.splitlines():
+        found = next((mark for mark in ",;\t" if mark in line), None)
+        if found or len(line.split()) > 1:
+            return found
+    return None
 
 
 def _table(text: str, delimiter: str, people: People) -> list[tuple[int, list[str]]]:
@@ -114,19 +124,19 @@ def _read_counts(rows: Sequence[tuple[int, list[str]]], people: People) -> bool:
         if key is not None and key in people.totals:
             raise people.error(where, f"gives {row[0]} a second count")
         if key is not None:
-            people.totals[key] = number(row[1], people, where)
+            people.totals[key] = count(row[1], people, where)
     return True
 
 
 def _read_points(rows: Sequence[tuple[int, list[str]]], people: People) -> bool:
     for line, row in rows:
         where = f"line {line}"
-        if len(row) not in (3, 4):
-            raise people.error(where, f"has {len(row)} columns, expected image,x,y or image,x,y,score")
         key = people.find(row[0])
         if "".join(row[1:]).strip():  # a name alone says that nobody was found
-            x, y, score = (number(value, people, where) for value in [*row[1:], "1"][:3])
-            people.add(key, (x, y), score)
+            if len(row) not in (3, 4):
+                raise people.error(where, f"has {len(row)} columns, expected image,x,y or image,x,y,score")
+            x, y = (number(value, people, where) for value in row[1:3])
+            people.add(key, (x, y), score([*row, "1"][3], people, where))
     return False
 
 
@@ -142,6 +152,12 @@ def _read_nwpu(text: str, people: People) -> bool:
         for x, y in zip(values[1::2], values[2::2], strict=True):
             people.add(key, (x, y))
     return True
+
+
+def _is_heading(row: list[str]) -> bool:
+    """Whether the row names columns: no number is behind the name, and something is."""
+    name, second = [cell.strip() for cell in [*row, ""][:2]]
+    return name.lower() in HEADINGS and bool(second) and not _is_number(second)
 
 
 def _is_number(text: str) -> bool:

@@ -53,6 +53,19 @@ def test_points_table_lists_people_not_images(tmp_path, crowd, heading):
     assert found.absent == ["test/IMG_2"] and found.predictions["test/IMG_2"].count == 0 and found.located
 
 
+@pytest.mark.parametrize("nobody", ["IMG_1.jpg,,", "IMG_1.jpg", "IMG_1.jpg,,,"])
+@pytest.mark.parametrize("heading", ["", "image,x,y\n", "file_name,x,y,score\n"])
+def test_the_first_image_may_have_nobody(tmp_path, crowd, heading, nobody):
+    found = read(tmp_path, crowd, f"{heading}{nobody}\nIMG_2.jpg,3,4\n")
+    assert [p.count for p in found.predictions.values()] == [0, 1] and found.absent == [] and found.located
+
+
+def test_an_image_may_be_called_like_a_heading(tmp_path):
+    dataset = Dataset(Path("root"), "folder", [sample("image")])
+    assert read(tmp_path, dataset, "image,5\n").predictions["image"].count == 5
+    assert read(tmp_path, dataset, "image,,\n").absent == []
+
+
 def test_points_without_score(tmp_path, crowd):
     found = read(tmp_path, crowd, "image;x;y\nIMG_1.png;1;2\nIMG_2;5;6\n")
     assert found.predictions["test/IMG_2"].points.tolist() == [[5, 6]]
@@ -171,7 +184,14 @@ def test_a_name_of_two_splits_means_the_wanted_one_or_the_one_with_its_folder(tm
         ("image,count\nIMG_1,many\n", "line 2, has 'many' where a finite number"),
         ("image,count\nIMG_1,nan\n", "line 2, has 'nan' where a finite number"),
         ("image,count\nIMG_1,3,4,5,6\n", "line 2, has 5 columns"),
+        ("IMG_1,many\n", "line 1, has 'many' where a finite number"),
+        ("picture,count\nIMG_1,5\n", r"not in the dataset \(picture\)"),
+        ("image,count\nIMG_1,-0.5\n", "line 2, has a count of '-0.5'"),
         ("image,x,y\nIMG_1,3\n", "line 2, has 2 columns"),
+        ("image,count\nIMG_1\n", "line 2, has 1 columns"),
+        ("IMG_1\nIMG_2\n", "line 1, is not 'image n' followed"),
+        ("image,x,y,score\nIMG_1,3,4,nan\n", "line 2, has 'nan' where a finite number"),
+        ("image,x,y,score\nIMG_1,3,4,-2.5\n", "line 2, has a score of '-2.5'"),
         ("IMG_1 2 3 4\n", "line 1, is not 'image n' followed"),
         ("IMG_1 x\n", "line 1, has 'x'"),
         ("{", "is not readable JSON"),
@@ -182,6 +202,13 @@ def test_a_name_of_two_splits_means_the_wanted_one_or_the_one_with_its_folder(tm
         ('[{"image_id": "IMG_1", "bbox": [1, 2, 3]}]', r"annotation 1, has \[1, 2, 3\] where 4 numbers"),
         ('[{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "point": 5}]', "annotation 1, has 5 where 2 numbers"),
         ('[{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "score": null}]', "annotation 1, has None"),
+        (
+            '[{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "score": 7}]',
+            "annotation 1, has a score of 7 where one from 0 to 1",
+        ),
+        ('[{"image_id": "IMG_1", "bbox": [1, 2, 3, 4], "score": NaN}]', "annotation 1, has nan where"),
+        ('{"annotations": [], "images": [{"id": "IMG_1", "count": NaN}]}', "image 1, has nan where a finite number"),
+        ('{"annotations": [], "images": [{"id": "IMG_1", "count": -2.5}]}', "image 1, has a count of -2.5"),
         ('[{"image_id": "IMG_1", "segmentation": {"size": [9, 9], "counts": "i2"}}]', r"has a mask of \(9, 9\)"),
         ('[{"image_id": "IMG_1", "segmentation": "all"}]', "neither polygons nor RLE"),
         (
@@ -194,6 +221,22 @@ def test_refusals_name_the_file_and_the_place(tmp_path, crowd, content, message)
     with pytest.raises(DataError, match=message) as raised:
         read(tmp_path, crowd, content)
     assert str(tmp_path / "predictions.txt") in str(raised.value)
+
+
+@pytest.mark.parametrize("counts", ["", "ooo", "oooooo", "P3O1", "j2", [90], [96, 4], "P3\u00e9"])
+@pytest.mark.parametrize("point", [{}, {"point": [1, 1]}])
+def test_damaged_masks_are_refused_with_their_place(tmp_path, crowd, counts, point):
+    whole = {"image_id": "IMG_1", "segmentation": rle.to_json(square(1, 1))}
+    bad = {"image_id": "IMG_2", "segmentation": {"size": list(SIZE), "counts": counts}, **point}
+    with pytest.raises(DataError, match=r"\.txt, annotation 3, has an RLE whose counts are not the runs of 12 x 8"):
+        read(tmp_path, crowd, [whole, {**bad, "image_id": "train/IMG_3"}, bad, whole])
+
+
+def test_many_masks_are_read_quickly(tmp_path, crowd):
+    record = {"image_id": "IMG_1", "segmentation": rle.to_json(square(4, 2)), "point": [4, 2]}
+    start = time.perf_counter()
+    assert read(tmp_path, crowd, [record] * 30_000).predictions["test/IMG_1"].count == 30_000
+    assert time.perf_counter() - start < 5
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path, crowd):
