@@ -62,7 +62,7 @@ class Difference:
         difference: second - first; None where either is not defined.
         interval: of the difference, by bootstrap over images; None where it is not defined.
         p: how often systems that are equally good would differ at least so much, by swapping which system made which
-            image's result; None where the difference is not defined.
+            image's result; None where the difference is not defined, or nothing was resampled.
     """
 
     first: float | None
@@ -98,7 +98,8 @@ def compare(
     The interval draws images with replacement, the same for both systems. The test is the paired randomisation test:
     image by image the two results change places or do not, which makes no difference to systems that are equally good;
     p is the share of such swaps, that which took place included, after which the systems differ at least as much. With
-    few images all 2^n swaps are tried, else ``resamples`` random ones.
+    few images (no more than :data:`RESAMPLES` or ``resamples`` swaps) all 2^n are tried, else ``resamples`` random
+    ones, which give no p below 1 / (``resamples`` + 1). With 0 ``resamples`` there is neither interval nor p.
     """
     pairs = {name: (first[name], second[name]) for name in first if name in second}
     apart = {name: [np.zeros(0)] for name in pairs}
@@ -129,7 +130,9 @@ def _draws(number: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 def _swaps(number: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """``(R, n)`` 1 where an image's results change places: every way where there are few, else random ways."""
-    if number < 63 and 2**number <= resamples:
+    if not resamples:
+        return
+    if number < 63 and 2**number <= max(resamples, RESAMPLES):
         yield ((np.arange(2**number)[:, None] >> np.arange(number)) & 1).astype(float)
         return
     random = np.random.default_rng(seed)
@@ -157,7 +160,8 @@ def _difference(first: Statistic, second: Statistic, drawn: np.ndarray, swapped:
     several = np.count_nonzero((first.wholes > 0) | (second.wholes > 0)) > 1
     # Sums in another order differ by their rounding; a swap after which a figure is not defined speaks for neither.
     as_much = ~(np.abs(swapped) < abs(b - a) - 1e-9 * max(abs(a), abs(b)))
-    return Difference(a, b, b - a, _interval(drawn) if several else None, float(as_much.mean()))
+    p = float(as_much.mean()) if len(swapped) else None
+    return Difference(a, b, b - a, _interval(drawn) if several else None, p)
 
 
 def _interval(values: np.ndarray) -> Interval | None:

@@ -34,7 +34,7 @@ def table(result: ScoreComparison) -> RenderableType:
         grid.add_row(title_of(name), *_texts(name, difference))
     a, b, neither = result.closer
     told = f"The count of A is closer on {a} images, that of B on {b}, neither on {neither}."
-    notes = [told, *([_FEW] if images < FEW else []), *result.notes]
+    notes = [told, *([_FEW] if images < FEW and first.resamples else []), *result.notes]
     return Group(grid, *(Text(f"• {note}", style="dim") for note in notes))
 
 

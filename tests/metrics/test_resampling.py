@@ -82,3 +82,15 @@ def test_only_what_both_have_is_compared():
     assert list(found) == ["x"]
     assert found["x"].first == 2
     assert found["x"].second is found["x"].difference is found["x"].interval is found["x"].p is None
+
+
+def test_without_resampling_there_is_no_p():
+    found = compare({"x": mean_of([1.0, 2, 3])}, {"x": mean_of([3.0, 2, 1])}, resamples=0)["x"]
+    assert found.difference == 0 and found.p is found.interval is None
+
+
+@pytest.mark.parametrize("number", [5, 10])
+def test_p_of_few_images_does_not_hang_on_resamples(number):
+    first, second = ({"x": mean_of(np.random.default_rng(seed).random(number))} for seed in (1, 2))
+    few, many = (compare(first, second, resamples)["x"].p for resamples in (1, 5000))
+    assert few == many and (few * 2**number).is_integer()
