@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from crowdseg.data import Dataset, load_dataset
 from crowdseg.engine.figures import statistics
 from crowdseg.engine.findings import Look, findings
@@ -29,7 +31,7 @@ class EvaluationResult:
     """Scores of one model (or predictions file) on one split.
 
     Attributes:
-        name: the run's or the file's name.
+        name: the run's or the file's name, each with that of its folder.
         source: the run's folder or the predictions file.
         data, format, split: what it was scored on.
         min_score: people scored above count. Average precision is over all that were delivered: all of a predictions
@@ -138,7 +140,7 @@ def evaluate(
         density_edges=DENSITY_EDGES_OF.get(dataset.format, DENSITY_EDGES),
     )
     with progress() as bar:
-        for sample in bar.track(samples, description=f"Evaluating {source.name}"):
+        for sample in bar.track(samples, description=f"Evaluating {escape(source.name)}"):
             prediction = source.predict(sample)
             scorer.add(sample, prediction)
             if look is not None:
@@ -215,7 +217,12 @@ def _file_source(file: Path, dataset: Dataset, samples: list[Sample], notes: lis
         )
     if not content.located:
         notes.append(f"{file.name} holds counts without positions: nothing but the counts can be scored.")
-    return _Source(file.stem, file, lambda sample: content.predictions[sample.key], content.located)
+    return _Source(_name(file), file, lambda sample: content.predictions[sample.key], content.located)
+
+
+def _name(file: Path) -> str:
+    """As runs are named, with the folder where one is given: many tools write files of one name, ours among them."""
+    return f"{file.parent.resolve().name}-{file.stem}" if file.parent.name else file.stem
 
 
 def _mask_truth(samples: list[Sample], masks: str | Path | None, notes: list[str]) -> tuple[Truth, str | None]:

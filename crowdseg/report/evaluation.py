@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -44,7 +45,7 @@ SHARES = ("nae", "f1", "mean_iou_c", "boundary_f", "pq", "sq", "rq", "ap")  # ho
 
 def table(result: EvaluationResult) -> RenderableType:
     """All figures for the terminal."""
-    grid = Table(title=_title(result), title_justify="left", title_style="bold", pad_edge=False)
+    grid = Table(title=escape(_title(result)), title_justify="left", title_style="bold", pad_edge=False)
     grid.add_column(style="cyan", no_wrap=True)
     grid.add_column(justify="right", no_wrap=True, style="bold")
     grid.add_column(f"{LEVEL:.0%} interval" if result.resamples else "", justify="right", no_wrap=True, style="dim")

@@ -26,7 +26,8 @@ def write_scatter(path: Path, result: EvaluationResult) -> None:
     axes.scatter(true, predicted, s=30, alpha=0.6, color="tab:blue", linewidths=0, clip_on=False, zorder=3)
     _name_worst(axes, result, np.abs(predicted - true))
     mae = "-" if result.counting.mae is None else f"{result.counting.mae:.1f}"
-    axes.set_title(f"{result.name} · {result.data.name} {result.split} · MAE {mae}", loc="left", fontsize=11)
+    title = f"{result.name} · {result.data.name} {result.split} · MAE {mae}"
+    axes.set_title(title, loc="left", fontsize=11, parse_math=False)  # a name may hold dollars
     with files.atomic(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -67,4 +68,5 @@ def _name_worst(axes: Axes, result: EvaluationResult, error: np.ndarray) -> None
                 va="center",
                 fontsize=7,
                 color="0.35",
+                parse_math=False,
             )

@@ -138,7 +138,7 @@ def test_a_run_and_a_tool_compared_as_json(run, data):
     write_tools({str(tool): ("1", "2")})
     code, out, _ = run("eval", "--compare", FakeModel.run, tool, "--data", data, "--json")
     document = json.loads(out)
-    assert code == 0 and document == files.read_json(Path("runs/eval/count-fake-vs-tool/comparison.json"))
+    assert code == 0 and document == files.read_json(Path("runs/eval/count-fake-vs-fake-tool/comparison.json"))
     mae, nae = document["figures"]["mae"], document["figures"]["nae"]
     assert (mae["first"], mae["second"], mae["difference"], mae["better"]) == (0.5, 0, -0.5, "B")
     assert nae["first"] == 0.5 and document["figures"]["bias"]["better"] is None
@@ -147,6 +147,38 @@ def test_a_run_and_a_tool_compared_as_json(run, data):
     assert document["images"] == 2 and document["resamples"] == 2000 and document["seed"] == 0
     # The evaluation of the run is not lost.
     assert files.read_json(FakeModel.run / "eval-test.json")["mae"] == 0.5
+
+
+def test_files_of_one_name_stay_apart(run, data):
+    for folder in ("p1", "p2"):
+        Path(folder).mkdir()
+    write_tools({"p1/predictions.csv": ("1", "4"), "p2/predictions.csv": ("5", "4")})
+    for folder in ("p1", "p2"):
+        assert run("eval", "--predictions", f"{folder}/predictions.csv", data)[0] == 0
+        assert Path(f"runs/eval/{folder}-predictions/metrics.json").is_file()
+    code, out, _ = run("eval", "--compare", "p1/predictions.csv", "p2/predictions.csv", data)
+    assert code == 0 and "A p1-predictions and B p2-predictions on crowd" in out
+
+
+def test_names_are_shown_as_they_are(run, data):
+    names = ["a[bold].csv", "b[red]$_$.csv"]
+    write_tools({name: ("1", "4") for name in names})
+    data = data.rename("crowd[old]")
+    for name in names:
+        code, out, err = run("eval", "--predictions", name, data)
+        assert code == 0 and f"{name[:-4]} on crowd[old] · test · 2 images" in out, err
+    code, out, err = run("eval", "--compare", *names, data)
+    assert code == 0 and "A a[bold] and B b[red]$_$ on crowd[old] · test · 2 images" in out, err
+
+
+def test_a_comparison_without_resampling_has_no_p(run, data):
+    write_tools({"near.csv": ("1", "4"), "far.csv": ("5", "4")})
+    code, out, _ = run("eval", "--compare", "near.csv", "far.csv", data, "--resamples", "0")
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
+    assert code == 0 and {row[1]: row[2:] for row in rows}["MAE"] == ["1.00", "3.00", "+2.00", "-", "-", ""]
+    assert "p cannot" not in out
+    _, out, _ = run("eval", "--compare", "near.csv", "far.csv", data, "--resamples", "0", "--json")
+    assert json.loads(out)["figures"]["mae"]["p"] is None
 
 
 def test_intervals_can_be_left_out_and_seeded(run, data):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.progress import Progress
+from rich.text import Text
 
 import crowdseg.engine
 from crowdseg import rle
@@ -209,9 +211,33 @@ def test_predictions_of_another_tool(tmp_path, crowd):
     file = tmp_path / "tool.csv"
     file.write_text("image,x,y\na.jpg,10,10\na.jpg,31,10\na.jpg,50,10\n")
     result = evaluate(predictions=file, data=crowd)
-    assert result.name == "tool" and result.source == file and result.instances is None
+    assert result.name == f"{tmp_path.name}-tool" and result.source == file and result.instances is None
     assert result.localization["4 px"].recall == 3 / 4 and result.counting.mae == pytest.approx(1 / 3)
     assert result.notes == ["2 of 3 images are not in tool.csv and count as nobody found."]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("tool.csv", "tool"), ("p1/tool.csv", "p1-tool"), ("../p2/b/../tool.csv", "p2-tool")]
+)
+def test_a_file_is_named_with_its_folder(tmp_path, monkeypatch, crowd, file, name):
+    for folder in ("here/p1", "p2/b"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    Path(file).write_text("a,3\nb,1\nc,0\n")
+    assert evaluate(predictions=file, data=crowd).name == name
+
+
+def test_progress_names_the_source_as_it_is(with_model, crowd, monkeypatch):
+    told = []
+
+    def track(self, samples, description):
+        told.append(Text.from_markup(description).plain)
+        return samples
+
+    monkeypatch.setattr(Progress, "track", track)
+    with_model(FakeModel({name: answer([]) for name in "abc"}, name="crowd[bold][/x]"))
+    evaluate("run", crowd)
+    assert told == ["Evaluating crowd[bold][/x]"]
 
 
 def test_average_precision_of_a_file_is_over_all_it_holds(tmp_path, crowd):
@@ -259,7 +285,7 @@ def test_two_evaluations_are_compared_figure_by_figure(two_results):
 
 def test_comparisons_that_make_no_sense(two_results):
     first, second = two_results
-    with pytest.raises(UsageError, match=r"scored on data, right on elsewhere\. Name one dataset"):
+    with pytest.raises(UsageError, match=r"scored on data, .*-right on elsewhere\. Name one dataset"):
         compare_results(first, replace(second, data=Path("elsewhere")))
     with pytest.raises(UsageError, match=r"different test images \(2 of 3 in common\)"):
         compare_results(first, replace(second, images=second.images[1:]))
