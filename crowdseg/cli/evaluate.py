@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from crowdseg.report.predictions_page import PredictionsPage
 
 DEFAULT_SCORE = 0.5
+TOLERANCE, RESAMPLES = 2.0, 2000  # those of crowdseg.metrics, which it takes long to import
 
 
 class Split(str, Enum):
@@ -50,13 +51,16 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: runs/eval/NAME.")] = None,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="People scored above this count.")] = DEFAULT_SCORE,
     tile: Annotated[int | None, typer.Option(min=64, help="Side of the tiles of larger images, in pixels.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What may be held in memory, as 3GB. Default: half of the free.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     boundary_tolerance: Annotated[
         float, typer.Option(min=0, help="Outlines this close agree, in pixels (boundary F).")
-    ] = 2.0,
+    ] = TOLERANCE,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Draws of images for the intervals; 0 for no intervals.")
-    ] = 2000,
+        int, typer.Option(min=0, help="Draws of images for the intervals; 0 for no intervals and no p.")
+    ] = RESAMPLES,
     seed: Annotated[int, typer.Option(min=0, help="Of these draws.")] = 0,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -73,6 +77,7 @@ def evaluate(
     """
     from crowdseg.engine import compare_scores
     from crowdseg.engine import evaluate as evaluate_
+    from crowdseg.memory import parse_memory
     from crowdseg.report.predictions_page import PredictionsPage
 
     run, data = _sort_out(run, data, data_option, alone=predictions is not None or compare is not None)
@@ -81,6 +86,7 @@ def evaluate(
         "masks": masks,
         "min_score": min_score,
         "tile": tile,
+        "max_memory": None if max_memory is None else parse_memory(max_memory),
         "device": device,
         "boundary_tolerance": boundary_tolerance,
         "resamples": resamples,

@@ -85,6 +85,7 @@ def evaluate(
     masks: str | Path | None = None,
     min_score: float = 0.5,
     tile: int | None = None,
+    max_memory: int | None = None,
     device: str = "auto",
     boundary_tolerance: float = TOLERANCE,
     resamples: int = RESAMPLES,
@@ -101,7 +102,8 @@ def evaluate(
         masks: a prep-masks folder, taken as truth where the dataset has no masks of its own; default the one that the
             run was trained on, where it holds masks of these images.
         min_score: people scored above count.
-        tile: side in pixels of the tiles in which larger images are predicted; default the model's own.
+        tile: side in pixels of the tiles in which larger images are predicted; default what memory allows.
+        max_memory: bytes that predicting may take, as in :meth:`crowdseg.engine.Model.predict`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         boundary_tolerance: distance in pixels within which outlines agree (boundary F).
         resamples: how many times the images are drawn anew for the intervals; 0 for no intervals.
@@ -111,6 +113,7 @@ def evaluate(
     Raises:
         UsageError: something that was asked for is not there, or the options contradict one another.
         DataError: a file cannot be read, or the predictions do not fit the dataset.
+        OutOfMemory: an image is too large for ``max_memory``.
     """
     if predictions is not None and (run is not None or data is None):
         raise UsageError("To score a predictions file give it the dataset it is about, and no run: --data DATA.")
@@ -127,7 +130,7 @@ def evaluate(
         dataset = _dataset(trained_on.get("root") if data is None else data)
         samples = _samples(dataset, split, notes, trained_on)
         _note_seen_labels(dataset, samples, trained_on, notes)
-        source = _model_source(model, tile, min_score)
+        source = _model_source(model, {"min_score": min_score, "tile": tile, "max_memory": max_memory})
         masks = masks or _prepared_for(trained_on, samples)
     truth, mask_truth = _mask_truth(samples, masks, notes)
     boxes = _all_have_boxes(samples)
@@ -202,11 +205,20 @@ def _note_seen_labels(dataset: Dataset, samples: list[Sample], trained_on: Mappi
             notes.append(f"The run was trained with the labels of {len(seen)} of these {len(samples)} images.")
 
 
-def _model_source(model: Any, tile: int | None, min_score: float) -> _Source:
+def _model_source(model: Any, options: dict[str, Any]) -> _Source:
     # Asked as `crowdseg predict` asks. Doubtful people, asked for and then dropped, would have taken pixels from the
     # masks of the others: what is scored would not be what a user gets.
-    options = {"min_score": min_score, "masks": True} | ({} if tile is None else {"tile": tile})
-    return _Source(model.name, Path(model.run), lambda sample: model.predict(sample.image, **options))
+    from crowdseg.engine.memory import OutOfMemory
+
+    given = {name: value for name, value in options.items() if value is not None}
+
+    def predict(sample: Sample) -> Prediction:
+        try:
+            return model.predict(sample.image, masks=True, **given)
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{sample.image}: {error}") from error
+
+    return _Source(model.name, Path(model.run), predict)
 
 
 def _file_source(file: Path, dataset: Dataset, samples: list[Sample], notes: list[str]) -> _Source:

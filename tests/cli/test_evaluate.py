@@ -1,4 +1,5 @@
 import csv
+import inspect
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from PIL import Image
 
 import crowdseg.engine
 from crowdseg import files
+from crowdseg.cli import evaluate
+from crowdseg.engine.memory import OutOfMemory
 from crowdseg.structures import Prediction
 
 
@@ -179,6 +182,26 @@ def test_a_comparison_without_resampling_has_no_p(run, data):
     assert "p cannot" not in out
     _, out, _ = run("eval", "--compare", "near.csv", "far.csv", data, "--resamples", "0", "--json")
     assert json.loads(out)["figures"]["mae"]["p"] is None
+
+
+def test_defaults_are_those_of_the_function():
+    defaults = {name: parameter.default for name, parameter in inspect.signature(crowdseg.evaluate).parameters.items()}
+    asked = {name: parameter.default for name, parameter in inspect.signature(evaluate.evaluate).parameters.items()}
+    common = defaults.keys() & asked.keys() - {"split"}
+    assert {"boundary_tolerance", "resamples", "seed", "min_score", "tile", "max_memory"} <= common
+    assert {name: asked[name] for name in common} == {name: defaults[name] for name in common}
+
+
+def test_an_image_too_large_for_memory_ends_in_a_sentence(run, monkeypatch, data):
+    asked = []
+
+    def predict(self, image, *, min_score, masks, max_memory):
+        asked.append(max_memory)
+        raise OutOfMemory("30 x 20 pixels take 9 GB and 1 GB may be taken: raise --max-memory.")
+
+    monkeypatch.setattr(FakeModel, "predict", predict)
+    code, out, err = run("eval", "--max-memory", "1GB")
+    assert (code, out, asked) == (1, "", [2**30]) and "a.png: 30 x 20 pixels take 9 GB" in err.replace("\n", " ")
 
 
 def test_intervals_can_be_left_out_and_seeded(run, data):

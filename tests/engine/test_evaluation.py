@@ -13,6 +13,7 @@ from crowdseg.data import Dataset
 from crowdseg.engine.comparison import compare_results
 from crowdseg.engine.evaluation import evaluate
 from crowdseg.engine.figures import statistics
+from crowdseg.engine.memory import OutOfMemory
 from crowdseg.errors import DataError, UsageError
 from crowdseg.masks.store import MaskStore
 from crowdseg.structures import Prediction, Sample
@@ -238,6 +239,15 @@ def test_progress_names_the_source_as_it_is(with_model, crowd, monkeypatch):
     with_model(FakeModel({name: answer([]) for name in "abc"}, name="crowd[bold][/x]"))
     evaluate("run", crowd)
     assert told == ["Evaluating crowd[bold][/x]"]
+
+
+def test_an_image_that_memory_does_not_do_for_is_named(with_model, crowd, monkeypatch):
+    model = with_model(FakeModel({name: answer([]) for name in "abc"}))
+    evaluate("run", crowd, max_memory=2**30)
+    assert model.asked[0] == ("a", {"min_score": 0.5, "masks": True, "max_memory": 2**30})
+    monkeypatch.setattr(FakeModel, "predict", lambda *_, **__: (_ for _ in ()).throw(OutOfMemory("Too large.")))
+    with pytest.raises(OutOfMemory, match=r"^a\.jpg: Too large\."):
+        evaluate("run", crowd)
 
 
 def test_average_precision_of_a_file_is_over_all_it_holds(tmp_path, crowd):
