@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +58,21 @@ def compare_scores(
 
 
 def compare_results(first: EvaluationResult, second: EvaluationResult) -> ScoreComparison:
-    """Compare two evaluations that exist already.
+    """Compare two evaluations that exist already, image by image; their images may be in different orders.
 
     Raises:
         UsageError: they are not of the same images.
     """
     _check_same_images(first, second)
+    places = {image.key: place for place, image in enumerate(first.images)}
+    second = replace(second, images=sorted(second.images, key=lambda image: places[image.key]))
     notes = list(_notes(first, second))
     figures = compare(statistics(first.images), statistics(second.images), first.resamples, first.seed)
-    if first.masks != second.masks:
+    if first.instances and second.instances and first.masks != second.masks:
         figures = {name: value for name, value in figures.items() if name not in MASK_FIGURES}
         notes.append(
-            f"Masks are not compared: the true ones of the first are from {first.masks}, those of the second from"
-            f" {second.masks}. Name one folder with --masks."
+            f"Masks are not compared: the true ones of the first are from {first.masks or first.data}, those of the"
+            f" second from {second.masks or second.data}. Name one folder with --masks."
         )
     return ScoreComparison(first, second, figures, _closer(first, second), notes)
 
@@ -100,6 +102,8 @@ def _check_same_images(first: EvaluationResult, second: EvaluationResult) -> Non
 
 def _notes(first: EvaluationResult, second: EvaluationResult) -> Iterator[str]:
     """What is to be known of both, then of either."""
+    if first.min_score != second.min_score:
+        yield f"Of A people scored above {first.min_score:g} count, of B those above {second.min_score:g}."
     yield from (note for note in first.notes if note in second.notes)
     yield from (f"A: {note}" for note in first.notes if note not in second.notes)
     yield from (f"B: {note}" for note in second.notes if note not in first.notes)

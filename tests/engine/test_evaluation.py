@@ -301,6 +301,26 @@ def test_comparisons_that_make_no_sense(two_results):
         compare_results(first, replace(second, images=second.images[1:]))
 
 
+def test_images_are_compared_with_themselves_in_any_order(two_results):
+    first, second = two_results
+    turned = compare_results(first, replace(second, images=second.images[::-1]))
+    assert turned == compare_results(first, second)
+
+
+def test_other_least_scores_are_told(two_results):
+    first, second = two_results
+    notes = compare_results(first, replace(second, min_score=0.3)).notes
+    assert notes == ["Of A people scored above 0.5 count, of B those above 0.3."]
+
+
+def test_masks_that_only_one_has_need_no_note(with_model, crowd):
+    with_model(FakeModel({name: answer([[12, 10]]) for name in "abc"}))
+    first = replace(evaluate("run", crowd), masks=Path("prepared"))
+    with_model(FakeModel({name: answer([[12, 10]], masks=False) for name in "abc"}))
+    result = compare_results(first, evaluate("run", crowd))
+    assert result.notes == [] and "mae" in result.figures and "pq" not in result.figures
+
+
 def test_masks_are_compared_with_the_same_truth_only(with_model, crowd):
     with_model(FakeModel({"a": answer([[12, 10]]), "b": answer([[20, 20]]), "c": answer([])}))
     first = evaluate("run", crowd)
@@ -308,7 +328,9 @@ def test_masks_are_compared_with_the_same_truth_only(with_model, crowd):
     assert compare_results(first, second).figures["mean_iou_c"].difference == 0
     result = compare_results(first, replace(second, masks=Path("prepared")))
     assert "mae" in result.figures and not set(result.figures) & {"mean_iou_c", "pq", "boundary_f"}
-    assert result.notes[0] == "B: Something." and "Name one folder with --masks" in result.notes[1]
+    assert result.notes[0] == "B: Something." and result.notes[1].startswith(
+        "Masks are not compared: the true ones of the first are from data, those of the second from prepared. Name one"
+    )
 
 
 def test_contradictions_and_misfits_are_refused(with_model, crowd, tmp_path):
