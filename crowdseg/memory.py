@@ -10,6 +10,7 @@ from pathlib import Path
 
 from crowdseg.errors import UsageError
 
+LARGE = 1 << 25  # bytes of an image after whose work memory goes back to the system, rather than stay for the next one
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 _UNKNOWN = 8 * 2**30  # taken for free where the system does not say

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crowdseg.errors import DataError
+from crowdseg.memory import LARGE, return_freed_memory
 from crowdseg.structures import Size
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -40,6 +41,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: the file is missing, truncated or no image; the message names it.
     """
     array, orientation = _decoded(path)
+    if array.nbytes > LARGE:
+        return_freed_memory()
     return np.ascontiguousarray(_TURNS[orientation](array)) if orientation in _TURNS else array
 
 

@@ -100,23 +100,25 @@ def _draw(embedding: Tensor, people: Detections, size: Size, settings: XMaskConf
         labels = person_labels(embedding, people, canvas, radii=radii, **thresholds)[0, : size[0], : size[1]]
         return {"labels": labels.cpu().numpy()}
 
-    def runs(start: int, end: int) -> list[rle.Runs]:
+    strips: list[rle.Runs] = []
+    waiting = [(start, min(start + width, size[1])) for start in range(0, size[1], width)][::-1]
+    while waiting:
+        start, end = waiting.pop()
         try:
             labels, near = person_labels_of_columns(
                 embedding, people, radii, canvas, (start, end), plan.most, **thresholds
             )
         except OverflowError as error:
-            if end - start > PAD_TO:
-                middle = (start + end) // 2
-                return runs(start, middle) + runs(middle, end)
-            raise OutOfMemory(
-                f"The masks of people who stand far from all others take more memory than may be taken ({error}): "
-                "raise --max-memory, or pass --count-only."
-            ) from error
-        owner, first, past = rle.runs_of_labels(labels[: size[0]].cpu().numpy(), start)
-        return [(near.cpu().numpy()[owner], first, past)]
-
-    strips = [part for start in range(0, size[1], width) for part in runs(start, min(start + width, size[1]))]
+            if end - start <= PAD_TO:
+                raise OutOfMemory(
+                    f"The masks of people who stand far from all others take more memory than may be taken ({error}): "
+                    "raise --max-memory, or pass --count-only."
+                ) from error
+            middle = (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
+        else:
+            owner, first, past = rle.runs_of_labels(labels[: size[0]].cpu().numpy(), start)
+            strips.append((near.cpu().numpy()[owner], first, past))
     return {"rles": rle.from_runs(rle.joined(strips), len(people.points), size), "exclusive": True}
 
 

@@ -20,6 +20,7 @@ from crowdseg.engine.device import choose_device
 from crowdseg.engine.inference import predict_together
 from crowdseg.engine.room import check_file, free_for_predicting, plan_image
 from crowdseg.errors import UsageError
+from crowdseg.memory import LARGE, return_freed_memory
 from crowdseg.methods import method_class
 from crowdseg.models import Network, folded
 from crowdseg.structures import Prediction, Size
@@ -102,6 +103,8 @@ class Model:
         batches = [images[start : start + plan.together] for start in range(0, len(images), plan.together)]
         settings: dict[str, Any] = {"plan": plan, "min_score": min_score, "masks": masks, "amp": self.config.amp}
         done = [predict_together(self._quick, batch, self.config.xmask, **settings) for batch in batches]
+        if images[0].nbytes > LARGE:  # the maps' memory, which pictures take in other pieces
+            return_freed_memory()
         return [prediction for batch in done for prediction in batch]
 
     def check_file(
