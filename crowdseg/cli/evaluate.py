@@ -102,7 +102,8 @@ def evaluate(
     else:
         shown = PredictionsPage() if page else None
         result = evaluate_(run, data, predictions=predictions, look=shown and shown.look, **options)
-        _show(result, out or Path("runs/eval") / f"{result.name}{suffix}", as_json, shown)
+        where = f"-on-{result.data.resolve().name}" if result.elsewhere else ""
+        _show(result, out or Path("runs/eval") / f"{result.name}{suffix}{where}", as_json, shown)
         results = [result] if predictions is None else []
     if min_score == DEFAULT_SCORE:
         for result in results:

@@ -46,6 +46,7 @@ class EvaluationResult:
         intervals: by name of the figure (:func:`crowdseg.engine.figures.statistics`), None where it is not defined.
         resamples, seed: how they were drawn.
         notes: what a reader of the figures must know, each a sentence.
+        elsewhere: it is a run, scored on another dataset than it was trained on.
     """
 
     name: str
@@ -64,6 +65,7 @@ class EvaluationResult:
     resamples: int
     seed: int
     notes: list[str]
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,12 @@ def evaluate(
         DataError: a file cannot be read, or the predictions do not fit the dataset.
         OutOfMemory: an image is too large for ``max_memory``.
     """
-    if predictions is not None and (run is not None or data is None):
-        raise UsageError("To score a predictions file give it the dataset it is about, and no run: --data DATA.")
+    if predictions is not None and data is None:
+        raise UsageError(f"{predictions} does not say which dataset it is about: name it with --data DATA.")
+    if predictions is not None and run is not None:
+        raise UsageError(f"{predictions} is to be scored, and so is {run}: name one, or both with --compare.")
     notes: list[str] = []
+    elsewhere = False
     if predictions is not None:
         dataset = _dataset(data)
         samples = _samples(dataset, split, notes)
@@ -128,6 +133,7 @@ def evaluate(
         model = load(run, device=device)
         trained_on = model.record.get("data") or {}
         dataset = _dataset(trained_on.get("root") if data is None else data)
+        elsewhere = trained_on.get("root") not in (None, str(dataset.root.resolve()))
         samples = _samples(dataset, split, notes, trained_on)
         _note_seen_labels(dataset, samples, trained_on, notes)
         source = _model_source(model, {"min_score": min_score, "tile": tile, "max_memory": max_memory})
@@ -142,13 +148,17 @@ def evaluate(
         boundary_tolerance=boundary_tolerance,
         density_edges=DENSITY_EDGES_OF.get(dataset.format, DENSITY_EDGES),
     )
+    doubtful = 0
     with progress() as bar:
         for sample in bar.track(samples, description=f"Evaluating {escape(source.name)}"):
             prediction = source.predict(sample)
             scorer.add(sample, prediction)
+            doubtful += int((prediction.scores <= min_score).sum())
             if look is not None:
                 kept = prediction.above(min_score)
                 look(findings(sample, kept, scorer.images[-1], boxes=boxes, images=len(samples)))
+    if doubtful:
+        notes.append(f"{doubtful} people scored {min_score:g} or less do not count (--min-score); AP is over all.")
     if 0 < scorer.masked < len(samples):
         notes.append(f"Masks are scored on the {scorer.masked} of {len(samples)} images that have true ones.")
     return EvaluationResult(
@@ -168,6 +178,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         notes=notes,
+        elsewhere=elsewhere,
     )
 
 

@@ -1,6 +1,7 @@
 import csv
 import inspect
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,20 @@ def write_tools(counts: dict[str, tuple[str, str]]) -> None:
     """CSVs of the counts of a and b, by name of the file."""
     for name, (a, b) in counts.items():
         Path(name).write_text(f"image,count\na,{a}\nb,{b}\n")
+
+
+def test_another_dataset_than_that_of_the_training_has_its_own_folder(run, data):
+    shutil.copytree(data, "other")
+    assert run("eval", data)[0] == 0 and run("eval", "other")[0] == 0
+    assert {path.name for path in Path("runs/eval").iterdir()} == {"count-fake", "count-fake-on-other"}
+
+
+def test_people_below_the_score_are_told_of(run, data):
+    Path("theirs.csv").write_text("image,x,y,score\na,5,5,0.9\nb,5,5,0.5\nb,15,5,0.2\n")
+    _, out, _ = run("eval", "--predictions", "theirs.csv", "--data", data)
+    assert "2 people scored 0.5 or less do not count" in out
+    _, out, _ = run("eval", "--predictions", "theirs.csv", "--data", data, "--min-score", 0.1)
+    assert "do not count" not in out
 
 
 def test_two_tools_compared(run, data):

@@ -334,7 +334,7 @@ def test_masks_are_compared_with_the_same_truth_only(with_model, crowd):
 
 
 def test_contradictions_and_misfits_are_refused(with_model, crowd, tmp_path):
-    with pytest.raises(UsageError, match="no run"):
+    with pytest.raises(UsageError, match=r"file\.csv is to be scored, and so is run"):
         evaluate("run", crowd, predictions="file.csv")
     with pytest.raises(UsageError, match="--data DATA"):
         evaluate(predictions="file.csv")
