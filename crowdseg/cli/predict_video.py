@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -15,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def refuse(sources: list[str], options: dict[str, bool]) -> None:
-    """Refuse more than one source, and options that were given and are not for videos.
+    """Refuse more than one source, an address that is none, and options that were given and are not for videos.
 
     Args:
         options: name -> whether it was given.
     """
+    from crowdseg.engine.video import public_name
     from crowdseg.errors import UsageError
 
     if len(sources) > 1:
@@ -28,6 +28,7 @@ def refuse(sources: list[str], options: dict[str, bool]) -> None:
         )
     if given := [name for name, is_given in options.items() if is_given]:
         raise UsageError(f"{given[0]} is for images: leave it out for a video.")
+    public_name(sources[0])  # refuses what is no address
 
 
 def predict_video(
@@ -83,7 +84,9 @@ def _print(result: PredictedVideo, source: str, as_json: bool) -> None:
 
 def name(source: str) -> str:
     """For the output folder: the video's or the device's, or that of the camera's host."""
-    return Path(source).stem if "://" not in source else (urlsplit(source).hostname or "stream")
+    from crowdseg.engine.video import address
+
+    return Path(source).stem if "://" not in source else (address(source).hostname or "stream")
 
 
 def frames_of(source: str) -> Callable[[str], bool]:

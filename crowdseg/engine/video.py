@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def is_video(source: str) -> bool:
 
 def is_stream(source: str) -> bool:
     """Whether a source is a camera: it cannot be gone back in, and may never end."""
-    return is_device(source) or ("://" in source and urlsplit(source).scheme.lower() in STREAMS)
+    return is_device(source) or ("://" in source and source.partition("://")[0].lower() in STREAMS)
 
 
 def is_device(source: str) -> bool:
@@ -121,8 +122,17 @@ def public_name(source: str) -> str:
     """The source as it may be shown and written down: an address without user and password."""
     if "://" not in source:
         return source
-    parts = urlsplit(source)
+    parts = address(source)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def address(source: str) -> SplitResult:
+    """The parts of a camera's address; UsageError where it has none."""
+    try:
+        return urlsplit(source)
+    except ValueError as error:
+        shown = re.sub("//.*@", "//", source)  # without user and password
+        raise UsageError(f"{shown} is not an address ({error}). Name it as in rtsp://10.0.0.7:554/live.") from error
 
 
 @contextmanager
@@ -147,6 +157,8 @@ def open_video(source: str) -> Iterator[Video]:
         options, advice = {"timeout": _TIMEOUT}, "Check the address."
     elif Path(source).is_file():
         options, advice = {}, "Replace it, or convert it with ffmpeg."
+    elif found := sorted(glob.glob(source)):  # noqa: PTH207, Path.glob refuses absolute patterns
+        raise UsageError(f"{shown} is a pattern: videos are named one at a time. Name one, as {found[0]}.")
     else:
         raise UsageError(f"{shown} is not there. Name a video file, one at a time.")
     try:

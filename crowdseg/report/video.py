@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class VideoWriter:
         place = video.file or Path(video.source)
         self._identity = {**identity(place, settings), "path": str(video.file or video.source)}
         self._journal = Journal(folder / JOURNAL, overwrite=overwrite)
+        for left in folder.glob(f".{Path(OVERLAY).stem}-????????.mp4"):  # by a writer that was killed: no other is here
+            files.remove(left)
         self._counts: list[tuple[int, float, float]] = []
         self._pictures: _Encoder | None = None
 
@@ -67,19 +69,25 @@ class VideoWriter:
             overwrite: keep nothing of what is there.
         """
         folder, stopped = Path(folder), None
+        made = not folder.exists()
         # Of a stream nothing is kept: its frames are numbered anew.
         writer = cls(folder, video, layers, settings or {}, overwrite or video.file is None)
-        try:
-            with writer._overlay():
-                try:
-                    yield writer
-                except KeyboardInterrupt as error:
-                    if not writer._counts:
-                        raise
-                    stopped = error  # what was done is whole, so it takes its place
-            writer._finish(complete=stopped is None)
-        finally:
-            writer._journal.close()
+        with ExitStack() as finishing:
+            try:
+                with writer._overlay():
+                    try:
+                        yield writer
+                    except KeyboardInterrupt as error:
+                        if not writer._counts:
+                            raise
+                        finishing.enter_context(files.uninterrupted())
+                        stopped = error  # what was done is whole, so it takes its place
+                writer._finish(complete=stopped is None)
+            finally:
+                writer._journal.close()
+                if made and not writer._counts:
+                    with suppress(OSError):  # it holds something
+                        folder.rmdir()
         if stopped is not None:
             raise stopped
 

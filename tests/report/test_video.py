@@ -3,6 +3,8 @@
 import csv
 import errno
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -108,7 +110,38 @@ def test_without_a_frame_nothing_is_written(clip, monkeypatch, stop):
         monkeypatch.setattr("crowdseg.engine.video.Video.frames", lambda *_: iter(()))
     with pytest.raises(DataError if stop is None else KeyboardInterrupt):
         predict(clip, GreyModel(stop=stop))
-    assert list((clip.parent / "out").iterdir()) == []
+    assert not (clip.parent / "out").exists()
+    (clip.parent / "out").mkdir()
+    with pytest.raises(DataError if stop is None else KeyboardInterrupt):
+        predict(clip, GreyModel(stop=stop))
+    assert list((clip.parent / "out").iterdir()) == []  # the user's own folder stays
+
+
+def test_a_second_interrupt_spoils_nothing(clip, monkeypatch):
+    def impatient(write):
+        def interrupted(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            write(*arguments)
+
+        return interrupted
+
+    for owner, name in ((_Encoder, "close"), (report, "write_counts"), (report, "draw_counts")):
+        monkeypatch.setattr(owner, name, impatient(getattr(owner, name)))
+    with pytest.raises(KeyboardInterrupt):
+        predict(clip, GreyModel(stop=7))
+    out = clip.parent / "out"
+    assert {path.name for path in out.iterdir()} == {"counts.csv", "counts.png", "people.jsonl", "overlay.mp4"}
+    assert (out / "counts.csv").read_text().count("\n") == 8 and len(frames(out / "overlay.mp4")) == 7
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_a_killed_writer_left_goes(clip):
+    out = clip.parent / "out"
+    out.mkdir()
+    for name in (".overlay-a_b3c4d5.mp4", ".overlay-mine.mp4"):
+        (out / name).write_bytes(b"half")
+    predict(clip, GreyModel())
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".overlay-mine.mp4"]
 
 
 @pytest.mark.parametrize("of_overlay", [True, False])
@@ -121,7 +154,7 @@ def test_what_cannot_be_written_is_told_of_and_not_mistaken(clip, monkeypatch, o
     with pytest.raises(WriteError if of_overlay else OSError, match="the cable was pulled") as error:
         predict(clip, GreyModel())
     assert ("overlay.mp4" in str(error.value)) == of_overlay
-    assert "overlay.mp4" not in {path.name for path in (clip.parent / "out").iterdir()}
+    assert not (clip.parent / "out/overlay.mp4").exists()
 
 
 @pytest.mark.parametrize("h264", [True, False])
