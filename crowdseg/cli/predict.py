@@ -29,8 +29,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES",
-            help="Images, folders of images, patterns in quotes, or - for a list on stdin; or one video or camera's "
-            "address; after them, if not the newest under ./runs, a run's folder.",
+            help="Images, folders of images, patterns in quotes, or - for a list on stdin; or one video, or a camera's "
+            "address or device; after them, if not the newest under ./runs, a run's folder.",
             show_default=False,
         ),
     ],
