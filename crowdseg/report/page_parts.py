@@ -24,11 +24,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The spread of one value; ``unit`` follows numbers, ``number`` of the ``things`` have the value."""
+    """The spread of one value; ``unit`` follows numbers, ``number`` of the ``things`` (one, several) have the value."""
 
     name: str
     unit: str
-    things: str
+    things: tuple[str, str]
     bars: list[Bar]
     median: float
     number: int
@@ -44,15 +44,25 @@ def template(name: str) -> Template:
 
 
 def histogram(
-    name: str, unit: str, values: NDArray[np.float64], edges: NDArray[np.float64], things: str = "people"
+    name: str,
+    unit: str,
+    values: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    things: tuple[str, str] = ("person", "people"),
+    *,
+    whole: bool = False,
 ) -> Histogram | None:
-    """Values beyond the edges count in the outermost bars; None where there are no values."""
+    """Values beyond the edges count in the outermost bars; None where there are no values.
+
+    Args:
+        whole: values and edges are whole numbers: a bar goes to the last one before the next bar.
+    """
     if not len(values):
         return None
     numbers, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
     tallest = numbers.max()
     bars = [
-        Bar(float(low), float(high), int(number), float(number / tallest))
+        Bar(float(low), float(high - whole), int(number), float(number / tallest))
         for low, high, number in zip(edges[:-1], edges[1:], numbers, strict=True)
     ]
     return Histogram(name, unit, things, bars, float(np.median(values)), len(values))

@@ -14,8 +14,8 @@ from crowdseg.structures import Size
 
 TILE = 512  # px, side of a tile
 _THUMBNAIL = 320  # px, longer side
-_THUMBNAIL_BYTES = 20_000
-_QUALITY = 70
+_THUMBNAIL_BYTES = 14_000
+_THUMBNAIL_QUALITY, _QUALITY = 50, 70  # of JPEG
 _MOST_PIXELS = 16e6  # of a picture: what a phone's browser can hold decoded
 _STRIPE = 256  # rows that are reduced at a time
 
@@ -59,7 +59,7 @@ def page_picture(pixels: NDArray[np.uint8], most: int) -> PagePicture:
 def _thumbnail(pixels: NDArray[np.uint8]) -> tuple[str, Size]:
     """JPEG and (H, W); smaller where the picture takes more bytes than it should, as noise does."""
     size = _scaled(pixels.shape[:2], min(1.0, _THUMBNAIL / max(pixels.shape[:2])))
-    while len(content := jpeg(_resized(pixels, size), _QUALITY, 2)) > _THUMBNAIL_BYTES:
+    while len(content := jpeg(_resized(pixels, size), _THUMBNAIL_QUALITY, 2)) > _THUMBNAIL_BYTES:
         size = _scaled(size, 0.8)
     return content, size
 

@@ -10,12 +10,15 @@ const css = name => getComputedStyle(document.documentElement).getPropertyValue(
 const channels = colour => colour.match(/\w\w/g).map(part => parseInt(part, 16));
 const ROLES = {hit: css("--hit"), false: css("--false"), missed: css("--missed"), ignored: "#9aa4ae", found: "#ffffff"};
 const show1 = number => number.toLocaleString("en", {maximumFractionDigits: 1});
+const limit = value => value.toLocaleString("en", {maximumFractionDigits: Math.abs(value) < 10 ? 1 : 0});  // of an axis
+const number = (value, one, several) => `${show1(value)} ${value === 1 ? one : several}`;
 const signed = number => (number > 0 ? "+" : "") + show1(number);
 const percent = share => `${(100 * share).toFixed(1)} %`;
 
 // ------------------------------------------------------------------------------------------------ the gallery
 
 const images = DATA.images;
+tellApart(images);
 images.forEach((image, rank) => {
   image.rank = rank;
   image.error = DATA.compared ? image.count - image.true : 0;
@@ -40,18 +43,28 @@ function element(tag, properties, ...children) {
   return made;
 }
 
+function tellApart(images) {  // shown: the last parts of the name, as few as no other image has
+  images.forEach(image => { image.parts = image.name.split("/"); image.shown = image.parts.pop(); });
+  for (let unclear = images; unclear.length;) {
+    const held = new Map();
+    for (const {shown} of images) held.set(shown, (held.get(shown) ?? 0) + 1);
+    unclear = images.filter(image => held.get(image.shown) > 1 && image.parts.length);
+    for (const image of unclear) image.shown = `${image.parts.pop()}/${image.shown}`;
+  }
+}
+
 function card(image) {
   const picture = element("img", {alt: "", loading: "lazy", decoding: "async", src: "data:image/jpeg;base64," + image.thumbnail});
   const button = element("button", {type: "button", className: "image", title: image.name}, picture,
     element("b", {textContent: DATA.compared ? `error ${signed(image.error)}` : summary(image)}));
   if (DATA.compared) button.append(element("span", {textContent: summary(image)}));
-  button.append(element("span", {textContent: image.name.split("/").pop()}));
+  button.append(element("span", {textContent: image.shown}));
   button.addEventListener("click", () => view(image));
   return element("li", {}, button);
 }
 
 function summary(image) {
-  if (!DATA.compared) return `${show1(image.count)} ${image.count === 1 ? "person" : "people"}`;
+  if (!DATA.compared) return number(image.count, "person", "people");
   return `${show1(image.count)} found, ${show1(image.true)} true`;
 }
 
@@ -61,7 +74,7 @@ function choose() {
   chosen = images.filter(image => image.name.toLowerCase().includes(part));
   list.replaceChildren();
   more();
-  const all = `${images.length} image${images.length === 1 ? "" : "s"}`;
+  const all = number(images.length, "image", "images");
   get("shown").textContent = chosen.length === images.length ? all : `${chosen.length} of ${all}`;
 }
 
@@ -95,7 +108,8 @@ get("more").addEventListener("click", more);
 
 // ------------------------------------------------------------------------------------------------ the plots
 
-const SVG = "http://www.w3.org/2000/svg", WIDTH = 320, HEIGHT = 230, RIM = 38;
+const SVG = "http://www.w3.org/2000/svg", WIDTH = 320, HEIGHT = 230, LETTER = 6.4;  // width of a digit
+const RIM = 38;  // around a plot, for what stands beside its axes
 
 function drawn(tag, attributes, text = "") {
   const made = document.createElementNS(SVG, tag);
@@ -122,16 +136,18 @@ function axes(dots, diagonal) {
 }
 
 function scatter(place, name, dots, diagonal) {
-  const {x, y, low, mostX, mostY} = axes(dots, diagonal), inner = {width: WIDTH - RIM - 10, height: HEIGHT - RIM - 10};
-  const right = value => (RIM + inner.width * x(value)).toFixed(1), up = value => (10 + inner.height * (1 - y(value))).toFixed(1);
-  const svg = drawn("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, tabindex: 0, role: "listbox", "aria-label": `${name}, ${dots.length} images. Arrows go from one to the next, Enter opens it.`});
+  const {x, y, low, mostX, mostY} = axes(dots, diagonal), limits = [mostY, low].map(limit);
+  const rim = Math.max(RIM, 10 + LETTER * Math.max(...limits.map(text => text.length)));
+  const inner = {width: WIDTH - rim - 10, height: HEIGHT - RIM - 10};
+  const right = value => (rim + inner.width * x(value)).toFixed(1), up = value => (10 + inner.height * (1 - y(value))).toFixed(1);
+  const svg = drawn("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, tabindex: 0, role: "listbox", "aria-label": `${name}, ${number(dots.length, "image", "images")}. Arrows go from one to the next, Enter opens it.`});
   svg.append(drawn("line", {class: "axis", x1: right(0), y1: up(0), x2: right(mostX), y2: up(diagonal ? mostX : 0)}));
-  for (const [text, at] of [["0", [right(0), HEIGHT - 12]], [show1(mostX), [right(mostX), HEIGHT - 12, "end"]]])
+  for (const [text, at] of [["0", [right(0), HEIGHT - 12]], [limit(mostX), [right(mostX), HEIGHT - 12, "end"]]])
     svg.append(drawn("text", {x: at[0], y: at[1], "text-anchor": at[2] ?? "start"}, text));
-  for (const [text, at] of [[show1(mostY), mostY], [show1(low), low]])
-    svg.append(drawn("text", {x: RIM - 5, y: +up(at) + 4, "text-anchor": "end"}, text));
-  const circles = dots.map((dot, number) => {
-    const circle = drawn("circle", {cx: right(dot.x), cy: up(dot.y), r: 4, role: "option", id: `${place}-${number}`, "aria-label": dot.text});
+  for (const [text, at] of [[limits[0], mostY], [limits[1], low]])
+    svg.append(drawn("text", {x: rim - 5, y: +up(at) + 4, "text-anchor": "end"}, text));
+  const circles = dots.map((dot, index) => {
+    const circle = drawn("circle", {cx: right(dot.x), cy: up(dot.y), r: 4, role: "option", id: `${place}-${index}`, "aria-label": dot.text});
     circle.append(drawn("title", {}, dot.text));
     circle.classList.toggle("gone", !dot.image);
     if (dot.image) circle.addEventListener("click", () => view(dot.image));
@@ -229,10 +245,32 @@ async function view(image) {
     choose();
   }
   heading();
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) { dialog.showModal(); enter(); }
   stage.focus();
   fit();
 }
+
+const LARGE = "large";  // state of the page's history where an image is large: the back button closes it
+let leaving = false;  // on the way back by ourselves
+
+function enter() {
+  if (history.state === LARGE) return;  // on the way back still, or loaded anew
+  try {
+    history.scrollRestoration = "manual";  // closed, the page scrolls to the image that was looked at last
+    history.pushState(LARGE, "");
+  } catch { /* not permitted here: the back button leaves the page */ }
+}
+
+function leave() {
+  if (history.state !== LARGE || leaving) return;
+  leaving = true;
+  history.back();
+}
+
+addEventListener("popstate", () => {
+  if (leaving) { leaving = false; if (dialog.open) enter(); }
+  else if (dialog.open && history.state !== LARGE) dialog.close();
+});
 
 function decoded(jpeg) {
   const picture = new Image();
@@ -259,9 +297,10 @@ function key() {
   const named = [["hit", `hit${DISTANCE && ` within ${DISTANCE}`}`], ["false", "false"], ["missed", "missed"], ["ignored", "in an ignored region"]];
   const counts = DATA.roles.map((_, role) => open.people.role.reduce((sum, other) => sum + (other === role), 0));
   const entries = named.filter(([role]) => counts[ROLE[role]]).map(([role, text]) => {
-    const dot = element("i");
-    dot.style.background = ROLES[role];
-    return element("span", {}, dot, `${text}: ${counts[ROLE[role]]}`);
+    const mark = element("canvas", {width: MARK, height: MARK});
+    const made = sprite(role, 5);
+    mark.getContext("2d").drawImage(made, 0, 0, MARK, MARK);
+    return element("span", {}, mark, `${text}: ${show1(counts[ROLE[role]])}`);
   });
   if (get("density").checked) entries.push(element("span", {textContent: densest()}));
   get("key").replaceChildren(...entries);
@@ -348,15 +387,15 @@ function maskOf(person) {  // the outline of one, for the one who is pointed at
   });
 }
 
-const sprites = {};
+const sprites = {}, MARK = 36;  // px, of a mark in the key: for screens of twice as many pixels
 
 function sprite(role, size) {  // drawing thousands of ready pictures is fast, drawing as many circles is not
   const name = `${role} ${size} ${devicePixelRatio}`;
   if (!sprites[name]) {
-    const side = 2 * size + 4, made = element("canvas", {width: side * devicePixelRatio, height: side * devicePixelRatio}), ink = made.getContext("2d");
+    const side = Math.ceil(2 * size + 4), made = element("canvas", {width: side * devicePixelRatio, height: side * devicePixelRatio}), ink = made.getContext("2d");
     ink.scale(devicePixelRatio, devicePixelRatio);
     ink.translate(side / 2, side / 2);
-    for (const [colour, wider] of [["rgb(0 0 0 / .75)", 1.2], [ROLES[role], 0]]) shape(ink, role, size, colour, wider);
+    for (const [colour, wider] of [["rgb(0 0 0 / .75)", Math.min(1.2, size / 2)], [ROLES[role], 0]]) shape(ink, role, size, colour, wider);
     sprites[name] = made;
   }
   return sprites[name];
@@ -364,7 +403,7 @@ function sprite(role, size) {  // drawing thousands of ready pictures is fast, d
 
 function shape(ink, role, size, colour, wider) {  // not by colour alone: a cross is false, a ring is missed
   ink.strokeStyle = ink.fillStyle = colour;
-  ink.lineWidth = Math.max(1.2, size / 2.2) + 2 * wider;
+  ink.lineWidth = Math.max(Math.min(1.2, size), size / 2.2) + 2 * wider;
   ink.beginPath();
   if (role === "false") for (const side of [-1, 1]) { ink.moveTo(-size * .8, side * size * .8); ink.lineTo(size * .8, -side * size * .8); }
   else ink.arc(0, 0, role === "missed" ? size : size * .8 + wider, 0, 7);
@@ -418,14 +457,29 @@ function paintTiles(wide, high) {
 }
 
 function paintPoints(wide, high) {
-  const {people, view: {k, x, y}, image: {size: [height, width]}} = open;
-  const room = k * Math.sqrt(height * width / Math.max(1, people.n)), size = Math.round(Math.max(2, Math.min(7, room / 6)));
+  const {people, view: {k, x, y}} = open;
+  const rooms = layer("rooms", roomsOf);
   for (let i = 0; i < people.n; i++) {
     const right = x + (people.x[i] + .5) * k, down = y + (people.y[i] + .5) * k;
     if (right < -9 || down < -9 || right > wide + 9 || down > high + 9) continue;
+    const room = rooms[i] * k, size = Math.round(4 * Math.max(1, Math.min(7, room / 7))) / 4;
     const made = sprite(DATA.roles[people.role[i]], size), side = made.width / devicePixelRatio;
+    brush.globalAlpha = Math.min(1, .4 + room / 14);  // the photograph shows through a dense crowd
     brush.drawImage(made, right - side / 2, down - side / 2, side, side);
   }
+  brush.globalAlpha = 1;
+}
+
+function roomsOf() {  // px of the image between each person and the next, by how many stand in the cells around
+  const {people, image: {size: [height, width]}} = open, cell = Math.sqrt(height * width / people.n);
+  const columns = Math.ceil(width / cell) + 2, cells = new Uint32Array(columns * (Math.ceil(height / cell) + 2));
+  const cellOf = i => (Math.floor(people.y[i] / cell) + 1) * columns + Math.floor(people.x[i] / cell) + 1;
+  for (let i = 0; i < people.n; i++) cells[cellOf(i)]++;
+  return Float32Array.from(people.x, (_, i) => {
+    let around = 0;
+    for (const row of [-columns, 0, columns]) for (const column of [-1, 0, 1]) around += cells[cellOf(i) + row + column];
+    return 3 * cell / Math.sqrt(around);
+  });
 }
 
 function paintPicked() {
@@ -529,7 +583,9 @@ function about(person) {
 function stepPerson(by) {
   const {people} = open;
   if (!people.n) return;
-  pick(picked < 0 ? (by > 0 ? 0 : people.n - 1) : (picked + by + people.n) % people.n);
+  const all = [...people.x.keys()], seen = person => inSight(...placeOf(person));
+  if (picked >= 0 && seen(picked)) pick((picked + by + people.n) % people.n);
+  else pick(by > 0 ? Math.max(0, all.findIndex(seen)) : all.findLast(seen) ?? people.n - 1);  // one that is looked at
   const [x, y] = placeOf(picked);
   if (!inSight(x, y)) move(stage.clientWidth / 2 - x, stage.clientHeight / 2 - y);
 }
@@ -580,11 +636,13 @@ get("previous").addEventListener("click", () => turn(-1));
 get("next").addEventListener("click", () => turn(1));
 get("close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("close", () => {
+  if (dialog.open) return;  // again, before it was told
   const {image} = open;
   open = null;
   fingers.clear();
   stage.classList.remove("drag");
   reach(image);
+  leave();
 });
 
 const FAR = 80;  // px that an arrow key moves the picture
@@ -592,10 +650,12 @@ const keys = {
   ArrowLeft: () => move(FAR, 0), ArrowRight: () => move(-FAR, 0), ArrowUp: () => move(0, FAR), ArrowDown: () => move(0, -FAR),
   "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), "0": fit,
   ".": () => stepPerson(1), ",": () => stepPerson(-1), PageDown: () => turn(1), PageUp: () => turn(-1),
+  "?": () => get("help").querySelector("summary").click(),
   p: () => get("points").click(), m: () => get("masks").click(), d: () => get("density").click(),
 };
 addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=search], select, svg")) return;
+  document.body.classList.add("keyboard");
   if (dialog.open && keys[event.key]) { event.preventDefault(); keys[event.key](); }
   else if (!dialog.open && event.key === "/") { event.preventDefault(); get("search").focus(); }
   else if (!dialog.open && event.key.startsWith("Arrow") && step(event.key)) event.preventDefault();

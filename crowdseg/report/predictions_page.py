@@ -39,6 +39,8 @@ PAGE = "page.html"  # its name in a folder of results
 LIMIT = 19_000_000  # bytes of the images in a page
 PLANNED = 200  # images for which the limit is divided where nobody says how many there will be
 _LEAST = 24_000  # bytes an image may take, however many there are
+_WEIGHT = 2.5  # by which an image gets more room than others, or less
+_FEW = 10  # people: below it their number makes hardly a difference
 _MASK_SHARE = 0.4  # of these for people; masks that take more become coarser
 _MASK_PIXELS = 4e6  # of the label map that the page draws
 _COARSENINGS = 3  # of masks, to half as many pixels a side, before they are left out
@@ -82,6 +84,7 @@ class PredictionsPage:
     def __init__(self, planned: int = PLANNED, limit: int = LIMIT) -> None:
         self._planned, self._limit, self._used = planned, limit, 0
         self._shown: list[_Shown] = []
+        self._dropped: _Shown | None = None  # the last one
         self._counts: list[tuple[float, float, float]] = []  # people, true people, megapixels of every image
         self._compared = False
         self._distance: str | None = None  # within which points were matched
@@ -124,7 +127,7 @@ class PredictionsPage:
         findings: Findings | None = None,
     ) -> None:
         height, width = pixels.shape[:2]
-        room = self._room()
+        room = self._room(count)
         people = _people(prediction, findings, int(_MASK_SHARE * room))
         picture = page_picture(pixels, room - len(people.columns) - _ROW)
         details = {
@@ -147,16 +150,22 @@ class PredictionsPage:
         """How many were taken, those that are left out included."""
         return len(self._counts)
 
-    def _room(self) -> int:
-        """Bytes for the next image: an even share of what is left, if nothing is to be dropped."""
-        left = self._planned - len(self._counts)
-        return max(_LEAST, (self._limit - self._used) // max(1, left))
+    def _room(self, count: float) -> int:
+        """Bytes for the next image: a share of what is left, if nothing is to be dropped; more where it holds more
+        people than those before it, for they are small there and need more to be told from each other."""
+        others, room = max(1, self._planned - len(self._counts)) - 1, self._limit - self._used
+        usual = sum(people for people, _, _ in self._counts) / len(self._counts) if self._counts else count
+        weight = min(_WEIGHT, max(1 / _WEIGHT, math.sqrt((count + _FEW) / (usual + _FEW))))
+        return max(_LEAST, min(int(weight * room / (others + 1)), room - others * _LEAST))
 
     def _keep(self, image: _Shown) -> None:
+        if self._dropped is not None and image < self._dropped:  # it would come before one of more worth that is large
+            return
         heapq.heappush(self._shown, image)
         self._used += image.bytes
         while self._used > self._limit and len(self._shown) > 1:
-            self._used -= heapq.heappop(self._shown).bytes
+            self._dropped = heapq.heappop(self._shown)
+            self._used -= self._dropped.bytes
 
     def write(
         self,
@@ -211,15 +220,12 @@ class PredictionsPage:
 
     def _histograms(self) -> list[Histogram]:
         counts = np.array(self._counts).reshape(-1, 3)
-        wide = [("people found per image", counts[:, 0])]
+        spreads = [("people found per image", counts[:, 0], 0.0)]
         if self._compared:
-            wide = [("true people per image", counts[:, 1])]
-        found = [histogram(name, "", values, _count_edges(values), "images") for name, values in wide]
-        if self._compared and len(counts):
             errors = counts[:, 0] - counts[:, 1]
-            reach = max(1.0, float(np.abs(errors).max()))
-            edges = np.linspace(-reach, reach, _BINS + 1)
-            found.append(histogram("error: found - true", "", errors, edges, "images"))
+            low = -float(np.abs(errors).max(initial=1))
+            spreads = [("true people per image", counts[:, 1], 0.0), ("error: found - true", errors, low)]
+        found = [_histogram(*each) for each in spreads]
         return [each for each in found if each is not None]
 
 
@@ -288,10 +294,20 @@ def _people(prediction: Prediction, findings: Findings | None, most: int) -> Pac
     return pack_people(prediction, masks, None, roles, missed)
 
 
-def _count_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A whole number of people a bar."""
-    step = max(1, math.ceil((float(values.max(initial=0)) + 1) / _BINS))
-    return np.arange(_BINS + 1, dtype=np.float64) * step
+def _histogram(name: str, values: NDArray[np.float64], low: float) -> Histogram | None:
+    """Of numbers of people in images, from ``low`` on, or from one end to the other where it is below zero: a whole
+    number of people a bar, where people are whole."""
+    high = max(float(values.max(initial=1)), -low)
+    whole = bool((values == np.rint(values)).all())
+    if not whole:
+        edges = np.linspace(low, high, _BINS + 1)
+    elif low < 0:  # the bar in the middle is around no error
+        half = math.ceil((2 * high + 1) / _BINS) // 2
+        side = np.arange(half + 1, high + 1, 2 * half + 1)
+        edges = np.concatenate([[-high], 1 - side[::-1], side, [high + 1]])
+    else:
+        edges = np.append(np.arange(0, high + 1, math.ceil((high + 1) / _BINS)), high + 1)
+    return histogram(name, "", values, edges, ("image", "images"), whole=whole)
 
 
 def _number(value: float | None) -> float | int | None:

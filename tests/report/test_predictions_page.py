@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -23,7 +24,7 @@ from crowdseg.engine.scoring import Scorer
 from crowdseg.report.page_people import PackedPeople, draw_small, pack_people
 from crowdseg.report.page_pictures import TILE, page_picture
 from crowdseg.report.prediction import Outputs, PredictionWriter
-from crowdseg.report.predictions_page import PAGE, Figure, PredictionsPage, page_beside
+from crowdseg.report.predictions_page import PAGE, Figure, PredictionsPage, _histogram, page_beside
 from crowdseg.structures import LabelMap, Prediction, Sample
 
 SIZE = (600, 800)
@@ -337,7 +338,62 @@ def test_most_people_are_first_and_every_picture_is_there(visit):
 
 def test_the_histogram_has_every_image(visit):
     titles = visit().ask("[...document.querySelectorAll('.histograms [title]')].map(b => b.title)")
-    assert sum(int(re.search(r": (\d+) images", title)[1]) for title in titles) == len(COUNTS)
+    assert sum(int(re.search(r": (\d+) images?", title)[1]) for title in titles) == len(COUNTS)
+    assert titles[:2] == ["0: 1 image", "1: 0 images"] and titles[-1] == "12: 1 image"
+
+
+def ends(name: str, values: list[float], low: float = 0.0) -> list[tuple[float, float, int]]:
+    return [(bar.low, bar.high, bar.number) for bar in _histogram(name, np.array(values, float), low).bars]
+
+
+def test_bars_of_whole_people_do_not_meet():
+    bars = ends("found", [0, 8, 9, 211])
+    assert bars[:2] == [(0, 8, 2), (9, 17, 1)] and bars[-1] == (207, 211, 1) and len(bars) == 24
+    bars = ends("error", [-60, 0, 1, -1, 2, 60], -60)
+    assert bars[0] == (-60, -60, 1) and bars[-1] == (60, 60, 1) and {(-3, 3, 4), (-10, -4, 0), (4, 10, 0)} < set(bars)
+    assert ends("error", [0, 0], -1) == [(-1, -1, 0), (0, 0, 2), (1, 1, 0)]
+    assert ends("found", [0.5, 24.0])[:2] == [(0, 1, 1), (1, 2, 0)]
+
+
+def test_ends_of_plots_are_short_and_whole(visit, tmp_path):
+    def spread(number: int) -> np.ndarray:
+        return np.stack(np.divmod(np.arange(number), 70), 1) * 14.0
+
+    page = PredictionsPage()
+    for number, found, true in ((0, 3001, 4456), (1, 12, 3)):
+        size, people = (1000, 1100), spread(found)
+        prediction = Prediction(size, people, np.ones(found, np.float32), key=str(number))
+        sample = Sample(str(number), Path("a"), size, spread(true))
+        scorer = Scorer(lambda sample: None)
+        scorer.add(sample, prediction)
+        shown = findings(sample, prediction, scorer.images[0], boxes=False, images=2)
+        page.add_findings(shown, np.zeros((*size, 3), np.uint8))
+    page.write(tmp_path / "page.html", "large")
+    visitor = visit(tmp_path / "page.html")
+    assert [each.text for each in visitor.all(".ends")] == ["0\n4,456", "-1,455\n1,455"]
+    assert [each.text for each in visitor.all("#density-errors text")] == ["0", "4,051", "1,455", "-1,455"]
+    for text in visitor.all(".plot text"):
+        inside = "(t => { const b = t.getBBox(); return b.x >= 0 && b.x + b.width <= WIDTH; })(arguments[0])"
+        assert visitor.browser.execute_script(f"return {inside}", text), text.text
+
+
+def test_names_are_as_long_as_tells_them_apart(visit, tmp_path):
+    page = PredictionsPage()
+    for name in ("A/test/IMG_1.jpg", "B/test/IMG_1.jpg", "IMG_1.jpg", "A/test/IMG_2.jpg"):
+        page.add(*predicted(2, name))
+    page.write(tmp_path / "page.html", "names")
+    shown = [each.text.split("\n")[-1] for each in visit(tmp_path / "page.html").all(".image")]
+    assert shown == ["A/test/IMG_1.jpg", "B/test/IMG_1.jpg", "IMG_1.jpg", "IMG_2.jpg"]
+
+
+def test_images_of_more_people_get_more_room(tmp_path):
+    noise, page = np.random.default_rng(0), PredictionsPage(planned=12, limit=3_000_000)
+    for number in (40, 3, 20, 3, 40, 3):
+        page.add(predicted(number, str(number))[0], noise.integers(0, 255, (*SIZE, 3), np.uint8))
+    page.write(tmp_path / "page.html", "many")
+    text = (tmp_path / "page.html").read_text()
+    widths = [json.loads(each)["picture"][1] for each in re.findall(r'id="image-\d">(.*?)</script>', text)]
+    assert len(widths) == 6 and min(widths[:2]) > max(widths[3:])
 
 
 def test_orders_and_search(visit):
@@ -508,6 +564,106 @@ def test_a_press_ends_with_the_dialog(visit):
     assert visitor.ask("open.view") == before and visitor.ask("stage.className") == ""
 
 
+def test_the_back_button_closes_the_large_image(visit):
+    from selenium.webdriver import Keys
+
+    visitor = visit()
+    visitor.browser.execute_script("document.body.style.minHeight = '4000px'")
+    address = visitor.browser.current_url
+
+    def closed() -> bool:
+        visitor.browser.execute_async_script(WAIT.replace("READY", "!dialog.open && history.state !== LARGE"))
+        return visitor.browser.current_url == address
+
+    for _ in range(2):
+        open_first(visitor)
+        visitor.keys(Keys.PAGE_DOWN)
+        drawn(visitor)
+        assert visitor.ask("history.state") == "large"
+        visitor.ask("history.back()")
+        assert closed() and visitor.ask("document.activeElement.title") == "day/IMG_3.jpg"
+        open_first(visitor)
+        visitor.keys(Keys.ESCAPE)
+        assert closed()
+    visitor.ask("(images[0].button.firstChild.click(), 0)")
+    drawn(visitor)
+    visitor.ask("(dialog.close(), images[1].button.firstChild.click())")  # before it has gone back
+    drawn(visitor)
+    visitor.browser.execute_async_script(WAIT.replace("READY", "dialog.open && history.state === LARGE && !leaving"))
+    visitor.ask("history.back()")
+    assert closed()
+    open_first(visitor)
+    visitor.browser.refresh()
+    assert not visitor.one("dialog").is_displayed()
+    open_first(visitor)
+    visitor.keys(Keys.ESCAPE)
+    assert closed()
+
+
+def test_where_the_history_is_closed_the_image_opens_all_the_same(visit, tmp_path, page):
+    from selenium.webdriver import Keys
+
+    frame = f'<iframe sandbox="allow-scripts" width=900 height=700 srcdoc="{html.escape(page.read_text())}"></iframe>'
+    (tmp_path / "frame.html").write_text(frame)
+    visitor = visit(tmp_path / "frame.html")
+    visitor.browser.switch_to.frame(0)
+    visitor.browser.execute_script("history.pushState = () => { throw new DOMException('no', 'SecurityError'); }")
+    open_first(visitor)
+    visitor.keys(Keys.ESCAPE)
+    assert not visitor.one("dialog").is_displayed()
+    visitor.browser.switch_to.default_content()
+
+
+def test_the_next_person_is_one_in_view(visit):
+    visitor = visit()
+    open_first(visitor)
+    visitor.ask("(zoom(6, placeOf(11)), move(0, 0))")  # the second of the lower row
+    visitor.keys(".")
+    assert visitor.one("#person").text.startswith("person 12 ")
+    visitor.ask("(fit(), zoom(6, placeOf(0)))")
+    assert not visitor.one("#tip").is_displayed()
+    visitor.keys(".")  # not on from the one that is out of sight
+    assert visitor.one("#person").text.startswith("person 1 ")
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_photograph_is_seen_through_a_dense_crowd(visit, tmp_path, width):
+    page, size, number = PredictionsPage(1), (2000, 3000), 5273
+    points = np.random.default_rng(0).uniform(0, 1, (number, 2)) * size[::-1]
+    page.add(Prediction(size, points, np.ones(number, np.float32), key="dense.jpg"), np.full((*size, 3), 60, np.uint8))
+    page.write(tmp_path / "page.html", "dense")
+    visitor = visit(tmp_path / "page.html", width=width, height=844)
+    open_first(visitor)
+    light = (
+        "(() => { const v = open.view, w = Math.round(3000 * v.k), h = Math.round(2000 * v.k);"
+        " const d = brush.getImageData(v.x, v.y, w, h).data; let sum = 0;"
+        " for (let i = 0; i < d.length; i += 4) sum += Math.abs(d[i] - 60) > 25; return sum / (w * h); })()"
+    )
+    assert 0.03 < visitor.ask(light) < 0.3
+    visitor.ask("zoom(20)")
+    assert visitor.ask("open.view.k * layer('rooms', roomsOf)[0]") > 30  # there the points are as large as elsewhere
+
+
+@pytest.mark.parametrize(("width", "height"), [(667, 320), (500, 257)])
+def test_in_low_windows_the_photograph_has_most_of_the_height(visit, eval_page, width, height):
+    visitor = visit(eval_page, width=width, height=height, phone=True)
+    visitor.ask("document.querySelector('.image').click()")
+    drawn(visitor)
+    assert visitor.ask("stage.clientHeight") > 0.65 * height
+    for name in ("close", "previous", "next", "points"):
+        assert visitor.one(f"#{name}").rect["x"] < 300
+    assert visitor.ask("[dialog.scrollHeight - dialog.clientHeight, dialog.scrollWidth - dialog.clientWidth]") == [0, 0]
+
+
+def test_the_keys_are_told_beside_the_large_image(visit):
+    visitor = visit()
+    open_first(visitor)
+    visitor.keys("?")
+    assert "from image to image" in visitor.one("#help p").text
+    visitor.keys("?")
+    assert not visitor.one("#help p").is_displayed()
+
+
 def test_a_tiny_picture_becomes_larger_too(visit, tmp_path):
     page = PredictionsPage(1)
     point = np.array([[5.0, 5.0]])
@@ -572,6 +728,13 @@ def test_hits_false_and_missed_people_are_told_apart(visit, eval_page):
     open_first(visitor)
     assert "5 people" not in visitor.one("#heading").text and "4 found, 5 true" in visitor.one("#heading").text
     assert visitor.one("#key").text.split("\n") == ["hit within 8 px: 2", "false: 2", "missed: 3"]
+    marks = visitor.ask(
+        "[...document.querySelectorAll('#key canvas')].map(c => [.5, .14].map(y => {"
+        " const ink = element('canvas', {width: 36, height: 36}).getContext('2d', {willReadFrequently: true});"
+        " ink.drawImage(c, 0, 0); return ink.getImageData(18, 36 * y, 1, 1).data[3] > 200; }))"
+    )
+    assert marks[0][0] and marks[1][0] and not marks[2][0]  # a disc and a cross are filled there, a ring is not
+    assert not marks[0][1] and not marks[1][1] and marks[2][1]
     visitor.one("#masks").click()
     expected = {"--hit": (60 + 70 * 3, 100), "--false": (330, 560)}
     for name, place in expected.items():
