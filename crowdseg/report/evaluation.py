@@ -135,7 +135,9 @@ def _remarks(result: EvaluationResult) -> list[str]:
 
 
 def _title(result: EvaluationResult) -> str:
-    return f"{result.name} on {result.data.name or result.data} · {result.split} · {result.counting.images} images"
+    number = result.counting.images
+    images = f"{number} image{'s' if number != 1 else ''}"
+    return f"{result.name} on {result.data.name or result.data} · {result.split} · {images}"
 
 
 def title_of(name: str) -> str:

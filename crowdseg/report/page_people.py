@@ -73,21 +73,16 @@ def draw_small(masks: Sequence[RLE], areas: NDArray[np.int64], size: Size, small
     """The label map of ``size`` at the pixels nearest to those of a ``small`` one; never drawn at its full size."""
     height = size[0]
     rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(small, size, strict=True))
-    owner, start, end = rle.runs(list(masks))
-    # A run that goes on in the next column is one there.
-    spans = (end - 1) // height - start // height + 1
-    step = np.arange(spans.sum()) - np.repeat(np.cumsum(spans) - spans, spans)
-    owner, start, end = (np.repeat(each, spans) for each in (owner, start, end))
-    column = start // height + step
+    owner, first, past = rle.cut_at_columns(rle.runs(masks), height)
+    column = first // height
     at = np.searchsorted(columns, column)
-    top = np.searchsorted(rows, np.maximum(start - column * height, 0))
-    bottom = np.searchsorted(rows, np.minimum(end - column * height, height))
+    top, bottom = (np.searchsorted(rows, edge - column * height) for edge in (first, past))
     seen = (at < len(columns)) & (columns[at.clip(max=len(columns) - 1)] == column) & (bottom > top)
     order = np.flatnonzero(seen)[np.lexsort((-owner[seen], -areas[owner[seen]]))]  # of several the last one stays
     lengths = (bottom - top)[order]
-    down = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    down = rle.spans(top[order], lengths)
     labels = np.zeros(small, np.int32)
-    labels[np.repeat(top[order], lengths) + down, np.repeat(at[order], lengths)] = np.repeat(owner[order] + 1, lengths)
+    labels[down, np.repeat(at[order], lengths)] = np.repeat(owner[order] + 1, lengths)
     return labels
 
 
