@@ -251,10 +251,19 @@ def _write_page(path: Path, page: PredictionsPage, result: EvaluationResult) -> 
         path,
         _title(result),
         about=f"{result.source}; people scored above {result.min_score:g}.",
-        figures=figures,
+        figures=[*figures, *_confusion(result)],
         density=_density_rows(result.counting.by_density),
         notes=_remarks(result),
     )
+
+
+def _confusion(result: EvaluationResult) -> Iterator[Figure]:
+    """Who of all images was hit, false and missed, as the page shows it image by image."""
+    for name, matches in [*result.localization.items()][1:2]:
+        numbers = matches.matched, matches.predictions - matches.matched, matches.targets - matches.matched
+        yield Figure(
+            "hit · false · missed", " · ".join(f"{number:,}" for number in numbers), "", f"within {name}", True
+        )
 
 
 def image_row(image: ImageScores) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def test_the_page_has_all_images_and_figures(evaluated, samples):
     metrics = json.loads(Path("there/metrics.json").read_text())
     assert f"<dt>MAE</dt><dd>{metrics['counting']['mae']:.2f}</dd>" in text and "error by true count" in text
     assert f"<td>{len(samples)}</td>" in text
+    true = sum(sample.count for sample in samples)
+    assert f"<dt>hit · false · missed</dt><dd>{true - len(samples)} · 1 · {len(samples)}</dd>" in text
     assert 'const DISTANCE = "8 px"' in text or 'const DISTANCE = "sigma_l"' in text
 
 
