@@ -17,7 +17,7 @@ from crowdseg.errors import UsageError
 from crowdseg.files import RUNS
 
 STDIN = "-"
-RECORD = "people.jsonl"  # lies in every folder of predictions,
+JOURNAL = "people.jsonl"  # lies in every folder of predictions (crowdseg.report.journal),
 PICTURES = ("masks", "overlays")  # beside the folders of pictures
 
 
@@ -136,7 +136,7 @@ def _is_result(path: Path, fixed: Path, left_out: list[Path]) -> bool:
 def _holds_results(folder: Path, left_out: list[Path]) -> bool:
     """Whether crowdseg wrote the folder: the one under which all commands write, or pictures beside a record."""
     try:
-        pictures = folder.name in PICTURES and (folder.parent / RECORD).exists()
+        pictures = folder.name in PICTURES and (folder.parent / JOURNAL).exists()
     except PermissionError:
         return False
     written = pictures or folder.absolute() == RUNS.absolute()

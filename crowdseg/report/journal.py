@@ -17,11 +17,10 @@ from typing import IO, Any
 import numpy as np
 
 from crowdseg import files, rle
-from crowdseg.engine.image_files import RECORD
+from crowdseg.engine.image_files import JOURNAL
 from crowdseg.errors import DataError, UsageError
 from crowdseg.structures import Prediction
 
-JOURNAL = RECORD
 _PEOPLE = b', "people": '  # no text within JSON can look like this: its quotes would be escaped
 
 
